@@ -1,0 +1,1 @@
+"""The dashboard: shows a run to people. It never imports the engine or PyTorch."""
