@@ -1,0 +1,160 @@
+"""Writes one immutable part: under a temporary name, row group by row group, then fsynced and renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cache.errors import RunStorageError
+from cache.manifest import Part
+from cache.schema import THUMBNAIL_GROUP_ROWS
+
+TEMPORARY_SUFFIX = ".tmp"
+GROUP_ROWS = {"thumbnails": THUMBNAIL_GROUP_ROWS, "samples": 4_096, "errors": 4_096, "embeddings": 512}
+"""Rows of a row group by table; attributions have `DEFAULT_GROUP_ROWS`."""
+DEFAULT_GROUP_ROWS = 1_024
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn a disk's refusals into one sentence.
+
+    Raises:
+        RunStorageError: The disk is full, read-only, gone, or may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "is full" if full else f"cannot be written ({error.strerror or error})"
+        remedy = "free some space" if full else "check the disk and the permissions"
+        raise RunStorageError(
+            f"The disk that holds {folder} {what}: {remedy} and run the same command again; what was published is kept."
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file's contents in one step that a crash cannot split."""
+    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class PartWriter:
+    """A part being written; rows are handed on to disk a row group at a time, so that memory stays flat.
+
+    The part's name is known from the start, so that other tables may point into it.
+    """
+
+    def __init__(self, run: Path, table: str, schema: pa.Schema, key: str = "") -> None:
+        self.table = table
+        self.schema = schema
+        self.key = key
+        self.name = f"part-{uuid4().hex[:16]}.parquet"
+        self.rows = 0
+        self._folder = run / table
+        self._temporary = self._folder / f".{self.name}{TEMPORARY_SUFFIX}"
+        self._group_rows = GROUP_ROWS.get(table, DEFAULT_GROUP_ROWS)
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        with storage_errors(run):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() and abort()
+        self._writer = pq.ParquetWriter(self._file, schema, **_encoding(table, schema))
+
+    def append(self, rows: pa.Table) -> None:
+        """Add rows; they must have the part's schema.
+
+        Raises:
+            RunStorageError: The disk refuses them.
+        """
+        self._waiting.append(rows.cast(self.schema) if rows.schema != self.schema else rows)
+        self._waiting_rows += rows.num_rows
+        self.rows += rows.num_rows
+        if self._waiting_rows >= self._group_rows:
+            waiting = pa.concat_tables(self._waiting)
+            whole = waiting.num_rows - waiting.num_rows % self._group_rows
+            with storage_errors(self._folder):
+                self._writer.write_table(waiting.slice(0, whole), row_group_size=self._group_rows)
+            rest = waiting.slice(whole)
+            # A slice keeps its parent's buffers alive, so the few rows that wait are copied out of it.
+            self._waiting = [rest.take(pa.array(range(rest.num_rows), pa.int64()))] if rest.num_rows else []
+            self._waiting_rows = rest.num_rows
+
+    def close(self) -> Part:
+        """Finish the part: on disk for good, under its final name, but not yet published.
+
+        Raises:
+            RunStorageError: The disk refuses it.
+        """
+        with storage_errors(self._folder):
+            if self._waiting_rows:
+                self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=self._group_rows)
+                self._waiting = []
+            self._writer.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            size, sha256 = os.stat(self._temporary).st_size, digest(self._temporary)
+            os.replace(self._temporary, self._folder / self.name)
+            sync_folder(self._folder)
+        return Part(self.name, self.rows, size, sha256, self.key)
+
+    def abort(self) -> None:
+        """Leave no trace of the part."""
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        with suppress(OSError):
+            self._file.close()
+        self._temporary.unlink(missing_ok=True)
+        (self._folder / self.name).unlink(missing_ok=True)
+
+
+def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:
+    """Choose how columns are stored: thumbnails are compressed already, floats split by byte compress best."""
+    if table == "thumbnails":
+        return {"compression": "none", "use_dictionary": False}
+    floats = [f.name for f in schema if pa.types.is_floating(f.type)]
+    repeated = [
+        f.name
+        for f in schema
+        if f.name in ("thumbnail_part", "split", "kind", "stage")
+        or (f.name.startswith("meta.") and pa.types.is_string(f.type))
+    ]
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": repeated or False,
+        "use_byte_stream_split": floats or False,
+    }

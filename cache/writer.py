@@ -1,0 +1,344 @@
+"""Writes a run: takes the lock, writes parts, and publishes them by replacing the manifest in one step."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cache.errors import RunBusyError, RunStorageError
+from cache.manifest import MANIFEST_NAME, Manifest, Part, now
+from cache.parts import TEMPORARY_SUFFIX, PartWriter, replace_file, storage_errors
+from cache.run import LOCK_NAME, Run, is_run
+from cache.schema import PART_ROWS
+
+GRACE = timedelta(minutes=10)
+"""How long a file that no manifest names any more is kept for readers of an older generation."""
+MANY_SMALL = 8
+"""So many small parts are merged even where they do not fill one."""
+SMALL_ROWS = PART_ROWS // 2
+"""Parts below this many rows are small: they are merged as soon as together they fill a part."""
+
+
+class RunWriter:
+    """The only process that may write a run; a context manager.
+
+    Parts are first written and then published together: until `publish` returns, readers and a restarted engine
+    see the previous generation, afterwards the new one, never something between.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], manifest: Manifest | None = None) -> None:
+        """Lock a run for writing.
+
+        Args:
+            path: The run's directory; created where it does not exist.
+            manifest: Manifest of a new run; ignored where a run is there already.
+
+        Raises:
+            RunBusyError: Another process is writing the run.
+            RunStorageError: The directory cannot be made, or holds something that is not a run.
+            RunNotFoundError: There is no run and no manifest to start one with.
+        """
+        self.path = Path(path)
+        self.damaged: list[str] = []
+        self._open_parts: dict[str, PartWriter] = {}
+        self._closed: list[tuple[str, Part]] = []
+        _refuse_foreign(self.path)
+        with storage_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.path)
+        try:
+            if manifest is not None and not is_run(self.path):
+                self.manifest = manifest
+            else:
+                run = Run.open(self.path)
+                self.manifest, self.damaged = run.manifest, run.damaged
+                self._drop_damaged()
+            self._collect_garbage()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Throw away what was not published and release the lock."""
+        for writing in self._open_parts.values():
+            writing.abort()
+        self._open_parts.clear()
+        for table, part in self._closed:
+            (self.path / table / part.name).unlink(missing_ok=True)
+        self._closed.clear()
+        self._lock.close()
+
+    def part(self, table: str, schema: pa.Schema, key: str = "") -> PartWriter:
+        """Return the part of a table that rows now go to, opening one where needed.
+
+        A part is finished when it is full, when its key or schema changes, and by `publish`.
+        """
+        part = self._open_parts.get(table)
+        if part is not None and (part.key != key or part.schema != schema or part.rows >= PART_ROWS):
+            self._finish(table)
+            part = None
+        if part is None:
+            part = self._open_parts[table] = PartWriter(self.path, table, schema, key)
+        return part
+
+    def append(self, table: str, rows: pa.Table, key: str = "") -> tuple[str, int]:
+        """Write rows to a table; they count once `publish` has returned.
+
+        Returns:
+            The name of the part that they went to, and the position of the first of them within it.
+
+        Raises:
+            RunStorageError: The disk refuses them.
+        """
+        part = self.part(table, rows.schema, key)
+        first = part.rows
+        part.append(rows)
+        return part.name, first
+
+    def publish(
+        self, retire: dict[str, Collection[str]] | None = None, drop: Collection[tuple[str, str]] = ()
+    ) -> None:
+        """Make everything written since the last publication count, in one step.
+
+        Args:
+            retire: By table, sample ids whose published rows are superseded: parts that hold them are written
+                again without them.
+            drop: Published parts (table, name) that no longer count.
+
+        Raises:
+            RunStorageError: The disk refuses; the previous generation stays as it was.
+        """
+        for table in list(self._open_parts):
+            self._finish(table)
+        gone = set(drop)
+        for table, ids in (retire or {}).items():
+            gone |= self._rewrite_without(table, set(ids))
+        parts = {
+            table: [part for part in published if (table, part.name) not in gone]
+            for table, published in self.manifest.parts.items()
+        }
+        for table, part in self._closed:
+            parts.setdefault(table, []).append(part)
+        self._replace_manifest(parts, gone)
+        self._closed.clear()
+
+    def save(self) -> None:
+        """Publish a change of the manifest alone, such as the state of the run."""
+        self._replace_manifest(self.manifest.parts, set())
+
+    def compact(self) -> int:
+        """Merge runs of small parts into parts of `PART_ROWS` rows and publish the result.
+
+        Rows of `samples` that point into merged thumbnails are pointed anew. Returns the number of parts merged.
+
+        Raises:
+            RunStorageError: The disk refuses; the previous generation stays as it was.
+        """
+        gone: set[tuple[str, str]] = set()
+        moved: dict[str, tuple[str, int]] = {}
+        for table, published in self.manifest.parts.items():
+            if table == "samples":
+                continue
+            for group in _mergeable(published):
+                gone |= {(table, part.name) for part in group}
+                placed = self._merge(table, group)
+                if table == "thumbnails":
+                    moved |= placed
+        samples = self.manifest.parts.get("samples", [])
+        groups = [part for group in _mergeable(samples) for part in group]
+        if moved:
+            groups = [part for part in samples if self._points_into(part, moved) or part in groups]
+        if groups:
+            gone |= {("samples", part.name) for part in groups}
+            self._merge("samples", groups, moved)
+        if gone:
+            self.publish(drop=gone)
+        return len(gone)
+
+    def _finish(self, table: str) -> None:
+        part = self._open_parts.pop(table)
+        try:
+            if part.rows:
+                self._closed.append((table, part.close()))
+            else:
+                part.abort()
+        except BaseException:
+            part.abort()
+            raise
+
+    def _merge(
+        self, table: str, parts: list[Part], moved: dict[str, tuple[str, int]] | None = None
+    ) -> dict[str, tuple[str, int]]:
+        """Write the rows of parts into new ones; return where the first row of each old part now lies."""
+        schema = pa.unify_schemas(
+            [pq.read_schema(self.path / table / part.name) for part in parts], promote_options="permissive"
+        )
+        placed: dict[str, tuple[str, int]] = {}
+        for part in parts:
+            with pq.ParquetFile(self.path / table / part.name) as file:
+                # A part is never split between two, so that one offset says where all of its rows went.
+                target = self._open_parts.get(table)
+                if target is not None and target.rows + part.rows > PART_ROWS:
+                    self._finish(table)
+                for i in range(file.num_row_groups):
+                    rows = _conform(file.read_row_group(i), schema)
+                    rows = _point_anew(rows, moved) if moved else rows
+                    name, first = self.append(table, rows, part.key)
+                    placed.setdefault(part.name, (name, first))
+        if table in self._open_parts:
+            self._finish(table)
+        return placed
+
+    def _points_into(self, part: Part, moved: dict[str, tuple[str, int]]) -> bool:
+        column = pq.read_table(self.path / "samples" / part.name, columns=["thumbnail_part"])[
+            "thumbnail_part"
+        ]
+        return not moved.keys().isdisjoint(column.unique().to_pylist())
+
+    def _rewrite_without(self, table: str, ids: set[str]) -> set[tuple[str, str]]:
+        """Write parts again without some samples; return the parts that this replaces."""
+        replaced: set[tuple[str, str]] = set()
+        if not ids:
+            return replaced
+        wanted = pa.array(sorted(ids), pa.string())
+        for part in self.manifest.parts.get(table, []):
+            path = self.path / table / part.name
+            held = pq.read_table(path, columns=["sample_id"])["sample_id"]
+            stays = pc.invert(pc.is_in(held, wanted))
+            if pc.all(stays).as_py():
+                continue
+            replaced.add((table, part.name))
+            rows = pq.read_table(path).filter(stays)
+            if rows.num_rows:
+                self.append(table, rows, part.key)
+                self._finish(table)
+        return replaced
+
+    def _replace_manifest(self, parts: dict[str, list[Part]], gone: set[tuple[str, str]]) -> None:
+        before = self.manifest.parts, self.manifest.retired, self.manifest.generation, self.manifest.updated
+        at = now()
+        self.manifest.parts = {table: named for table, named in parts.items() if named}
+        self.manifest.retired = self.manifest.retired + [
+            {"path": f"{table}/{name}", "at": at} for table, name in sorted(gone)
+        ]
+        self.manifest.generation += 1
+        self.manifest.updated = at
+        try:
+            with storage_errors(self.path):
+                replace_file(self.path / MANIFEST_NAME, self.manifest.to_json().encode())
+        except RunStorageError:
+            self.manifest.parts, self.manifest.retired, self.manifest.generation, self.manifest.updated = (
+                before
+            )
+            raise
+
+    def _drop_damaged(self) -> None:
+        damaged = set(self.damaged)
+        self.manifest.parts = {
+            table: [part for part in parts if f"{table}/{part.name}" not in damaged]
+            for table, parts in self.manifest.parts.items()
+        }
+
+    def _collect_garbage(self) -> None:
+        """Delete what a killed writer left, and what was retired long enough ago for every reader to have moved on."""
+        named = {f"{table}/{part.name}" for table, parts in self.manifest.parts.items() for part in parts}
+        recent = {
+            entry["path"]
+            for entry in self.manifest.retired
+            if datetime.now(UTC) - datetime.fromisoformat(entry["at"]) < GRACE
+        }
+        self.manifest.retired = [entry for entry in self.manifest.retired if entry["path"] in recent]
+        for pattern in ("**/part-*.parquet", f"**/.*{TEMPORARY_SUFFIX}"):
+            for path in self.path.glob(pattern):
+                if path.relative_to(self.path).as_posix() not in named | recent:
+                    path.unlink(missing_ok=True)
+
+
+def _mergeable(parts: list[Part]) -> list[list[Part]]:
+    """Return groups of small parts of one key: each group fills a part, or the small ones have become many."""
+    groups: list[list[Part]] = []
+    for key in sorted({part.key for part in parts}):
+        small = [part for part in parts if part.key == key and part.rows < SMALL_ROWS]
+        if len(small) > 1 and (sum(part.rows for part in small) >= SMALL_ROWS or len(small) >= MANY_SMALL):
+            groups.append(small)
+    return groups
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give rows the schema of several parts together: columns that they lack become NULL."""
+    columns = [
+        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _point_anew(rows: pa.Table, moved: dict[str, tuple[str, int]]) -> pa.Table:
+    """Let rows of `samples` point to where their thumbnails went."""
+    names, positions = rows["thumbnail_part"].to_pylist(), rows["thumbnail_row"].to_pylist()
+    placed = [
+        (moved[n][0], moved[n][1] + p) if n in moved else (n, p)
+        for n, p in zip(names, positions, strict=True)
+    ]
+    for column, values in (
+        ("thumbnail_part", [n for n, _ in placed]),
+        ("thumbnail_row", [p for _, p in placed]),
+    ):
+        at = rows.schema.get_field_index(column)
+        rows = rows.set_column(at, rows.schema.field(at), pa.array(values, rows.schema.field(at).type))
+    return rows
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a directory that holds something else, before anything is written into it."""
+    if path.exists() and not path.is_dir():
+        raise RunStorageError(f"{path} is a file: name a directory for the run with --out.")
+    with storage_errors(path):
+        foreign = (
+            [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
+            if path.is_dir()
+            else []
+        )
+    tables = {"samples", "thumbnails", "attributions", "embeddings", "errors"}
+    if foreign and not is_run(path) and not set(foreign) <= tables:
+        raise RunStorageError(
+            f"{path} is not empty and holds no run: name a new directory for the run with --out."
+        )
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """Take the writer's lock; the system releases it when the process ends, however it ends."""
+    with storage_errors(path):
+        file = open(path / LOCK_NAME, "ab")  # noqa: SIM115 - held as long as the writer lives
+    deadline = monotonic() + 2.0
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError as error:
+            # A reader that asks whether the run is being written holds the lock for an instant.
+            if monotonic() < deadline:
+                sleep(0.05)
+                continue
+            file.close()
+            raise RunBusyError(
+                f"Another process is writing {path}: wait for it or stop it, then run the same command again."
+            ) from error
