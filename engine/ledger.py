@@ -1,0 +1,127 @@
+"""What a run already holds, keyed by the images' content: the ground on which work is reused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cache.manifest import Manifest
+from cache.schema import table_of_method
+
+EMBEDDINGS = "embeddings"
+
+
+class Known(NamedTuple):
+    """Where the row of a content lies, and what the network said about it."""
+
+    part: str
+    row: int
+    top_classes: tuple[int, ...]
+
+
+class Held(NamedTuple):
+    """What the run holds under a sample id."""
+
+    content: str
+    record: str
+
+
+@dataclass
+class Ledger:
+    """A snapshot of a run, taken before anything is written.
+
+    Its parts stay on disk while the writer lives, even when they are superseded, so rows can be copied out of
+    them until the end.
+
+    Attributes:
+        samples: By sample id, its content and the digest of its record.
+        contents: By content, where its row lies.
+        failed: Sample ids in the errors table.
+        stale: Parts of attributions and embeddings that were computed with other parameters.
+    """
+
+    run: Path
+    samples: dict[str, Held]
+    contents: dict[str, Known]
+    failed: set[str]
+    stale: list[tuple[str, str]]
+    _held: dict[bytes, int]
+    _bits: dict[str, int]
+
+    @classmethod
+    def read(cls, run: Path, manifest: Manifest, keys: dict[str, str]) -> Ledger:
+        """Read what is there.
+
+        Args:
+            run: The run's directory.
+            manifest: Its manifest, damaged parts already left out.
+            keys: By method, and for `EMBEDDINGS`, the key of the parameters that this time's work has.
+        """
+        ledger = cls(run, {}, {}, set(), [], {}, {name: 1 << i for i, name in enumerate(keys)})
+        thumbnails = {part.name for part in manifest.parts.get("thumbnails", [])}
+        columns = ["sample_id", "content", "record", "top_classes", "thumbnail_part"]
+        for part in manifest.parts.get("samples", []):
+            rows = pq.read_table(run / "samples" / part.name, columns=columns).to_pydict()
+            for i, values in enumerate(zip(*rows.values(), strict=True)):
+                sample_id, content, record, top_classes, thumbnail_part = values
+                ledger.samples[sample_id] = Held(content, record)
+                if thumbnail_part in thumbnails:
+                    ledger.contents[content] = Known(part.name, i, tuple(top_classes))
+        for part in manifest.parts.get("errors", []):
+            ledger.failed.update(pq.read_table(run / "errors" / part.name)["sample_id"].to_pylist())
+        for name, key in keys.items():
+            ledger._read_keyed(manifest, name, key)
+        return ledger
+
+    def _read_keyed(self, manifest: Manifest, name: str, key: str) -> None:
+        table = EMBEDDINGS if name == EMBEDDINGS else table_of_method(name)
+        bit = self._bits[name]
+        for part in manifest.parts.get(table, []):
+            if part.key != key:
+                self.stale.append((table, part.name))
+                continue
+            columns = ["content"] if name == EMBEDDINGS else ["content", "target"]
+            rows = pq.read_table(self.run / table / part.name, columns=columns).to_pydict()
+            targets = rows.get("target") or [-1] * part.rows
+            for content, target in zip(rows["content"], targets, strict=True):
+                pair = _pair(content, target)
+                self._held[pair] = self._held.get(pair, 0) | bit
+
+    def missing(self, content: str, targets: Iterable[int]) -> dict[str, list[int]]:
+        """Return what is missing of a content: for each method (or `EMBEDDINGS`) the targets to compute.
+
+        Methods of which nothing is missing do not appear.
+        """
+        missing: dict[str, list[int]] = {}
+        for name, bit in self._bits.items():
+            asked = [-1] if name == EMBEDDINGS else targets
+            lacking = [target for target in asked if not self._held.get(_pair(content, target), 0) & bit]
+            if lacking:
+                missing[name] = lacking
+        return missing
+
+    def rows(self, contents: list[str]) -> pa.Table:
+        """Return the published sample rows of known contents, in that order."""
+        by_part: dict[str, list[int]] = {}
+        order: list[tuple[str, int]] = []
+        for content in contents:
+            known = self.contents[content]
+            order.append((known.part, len(by_part.setdefault(known.part, []))))
+            by_part[known.part].append(known.row)
+        tables: list[pa.Table] = []
+        first: dict[str, int] = {}
+        for part, rows in by_part.items():
+            first[part] = sum(table.num_rows for table in tables)
+            tables.append(pq.read_table(self.run / "samples" / part).take(pa.array(rows)))
+        merged = pa.concat_tables(tables, promote_options="permissive")
+        return merged.take(pa.array([first[part] + at for part, at in order]))
+
+
+def _pair(content: str, target: int) -> bytes:
+    """Pack a content and a target into 20 bytes: a million of them must fit a small machine."""
+    return bytes.fromhex(content) + target.to_bytes(4, "little", signed=True)
