@@ -182,7 +182,7 @@ Condition = OneOf | Range | Is | Text | RegionMass | AnyOf | AllOf | Not
 DAMAGED = "The filter in the link cannot be read: start again from a page without it."
 
 
-def condition_to_json(condition: Condition) -> list[Any]:
+def condition_to_json(condition: Condition) -> list[Any]:  # noqa: PLR0911 - one return a kind
     """Return a condition as the short list that stands in a link."""
     match condition:
         case OneOf(field, values):
@@ -207,7 +207,7 @@ def condition_to_json(condition: Condition) -> list[Any]:
             return ["not", condition_to_json(inner)]
 
 
-def condition_from_json(data: object, depth: int = 0) -> Condition:
+def condition_from_json(data: object, depth: int = 0) -> Condition:  # noqa: PLR0911 - one return a kind
     """Read what `condition_to_json` wrote.
 
     Raises:

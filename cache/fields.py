@@ -9,11 +9,11 @@ from typing import Literal
 
 from cache.errors import FilterError
 from cache.manifest import Manifest
-from cache.schema import META_PREFIX, SAMPLE_FIELDS, TARGET_PRED, TARGET_TRUE, Field
+from cache.schema import META_PREFIX, SAMPLE_FIELDS, TARGET_PRED, Field
 
 Kind = Literal["number", "time", "text", "boolean", "class"]
 Target = Literal["pred", "true"]
-TARGETS: tuple[Target, ...] = (TARGET_PRED, TARGET_TRUE)
+TARGETS: tuple[Target, ...] = ("pred", "true")
 CLASS_FIELDS = ("label", "pred")
 MAX_NAMED = 12
 
@@ -70,7 +70,9 @@ def sample_fields(manifest: Manifest) -> dict[str, SampleField]:
         name, kind = entry["name"], entry["type"]
         title = name.removeprefix(META_PREFIX)
         described = _plain(name, title, f"Metadata of the dataset: {title}.")
-        if name.startswith(META_PREFIX) and kind in ("number", "time", "text", "boolean"):
+        # SQL does not tell "meta.Site" from "meta.site": only the first of them can be asked for.
+        alike = name.lower() in {other.lower() for other in known}
+        if name.startswith(META_PREFIX) and kind in ("number", "time", "text", "boolean") and not alike:
             known[name] = SampleField(described, kind)  # type: ignore[arg-type]
     return known
 

@@ -21,7 +21,7 @@ def _area_matrix(n_in: int, n_out: int) -> NDArray[np.float64]:
     # In units of 1 / (n_in · n_out) every edge is a whole number, so that shares are exact fractions of n_out.
     lower = np.maximum(np.arange(n_out)[:, None] * n_in, np.arange(n_in)[None, :] * n_out)
     upper = np.minimum(np.arange(1, n_out + 1)[:, None] * n_in, np.arange(1, n_in + 1)[None, :] * n_out)
-    matrix = np.clip(upper - lower, 0, None) / n_out
+    matrix: NDArray[np.float64] = np.clip(upper - lower, 0, None) / n_out
     matrix.flags.writeable = False
     return matrix
 

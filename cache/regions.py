@@ -220,7 +220,8 @@ def _polygon_coverage(points: tuple[Point, ...], size: int) -> NDArray[np.float6
 def _overlap(low: float, high: float, size: int) -> NDArray[np.float64]:
     """Return the covered share of each of `size` cells of the unit interval; whole cells are exactly 1."""
     edges = np.arange(size + 1, dtype=np.float64)
-    return np.clip(np.minimum(high * size, edges[1:]) - np.maximum(low * size, edges[:-1]), 0.0, 1.0)
+    share = np.minimum(high * size, edges[1:]) - np.maximum(low * size, edges[:-1])
+    return np.asarray(np.clip(share, 0.0, 1.0))
 
 
 def _mask_from_json(value: object) -> Region:

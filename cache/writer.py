@@ -52,6 +52,7 @@ class RunWriter:
         self.damaged: list[str] = []
         self._open_parts: dict[str, PartWriter] = {}
         self._closed: list[tuple[str, Part]] = []
+        self._moved: dict[str, tuple[str, int]] = {}
         _refuse_foreign(self.path)
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -171,7 +172,18 @@ class RunWriter:
             self._merge("samples", groups, moved)
         if gone:
             self.publish(drop=gone)
+            self._remember(moved)
         return len(gone)
+
+    def redirect(self, rows: pa.Table) -> pa.Table:
+        """Return rows of `samples` read before a compaction, pointing to where their thumbnails lie now."""
+        return _point_anew(rows, self._moved)
+
+    def _remember(self, moved: dict[str, tuple[str, int]]) -> None:
+        for old, (part, first) in self._moved.items():
+            if part in moved:
+                self._moved[old] = (moved[part][0], moved[part][1] + first)
+        self._moved |= moved
 
     def _finish(self, table: str) -> None:
         part = self._open_parts.pop(table)
@@ -236,6 +248,8 @@ class RunWriter:
         before = self.manifest.parts, self.manifest.retired, self.manifest.generation, self.manifest.updated
         at = now()
         self.manifest.parts = {table: named for table, named in parts.items() if named}
+        self.manifest.progress.done = self.manifest.rows("samples")
+        self.manifest.progress.failed = self.manifest.rows("errors")
         self.manifest.retired = self.manifest.retired + [
             {"path": f"{table}/{name}", "at": at} for table, name in sorted(gone)
         ]

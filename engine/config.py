@@ -51,6 +51,7 @@ class ExplainConfig(BaseModel):
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     resize: Annotated[int, Field(ge=8, le=8192)] | None = None
     fit: Literal["crop", "squash", "pad"] | None = None
+    interpolation: str | None = None
     mean: Channels | None = None
     std: Deviations | None = None
     classes: str | None = None
@@ -61,7 +62,9 @@ class ExplainConfig(BaseModel):
     path_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
+    label_names: bool = False
     unlabelled: bool = False
+    split: str | None = None
     executor: Literal["local"] = "local"
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     publish_every: Annotated[float, Field(gt=0)] = 30.0

@@ -92,18 +92,17 @@ class Ledger:
                 pair = _pair(content, target)
                 self._held[pair] = self._held.get(pair, 0) | bit
 
-    def missing(self, content: str, targets: Iterable[int]) -> dict[str, list[int]]:
-        """Return what is missing of a content: for each method (or `EMBEDDINGS`) the targets to compute.
+    def holds(self, name: str, content: str, target: int) -> bool:
+        """Tell whether a method's attribution (or, with target −1, `EMBEDDINGS`) of a content is there."""
+        return bool(self._held.get(_pair(content, target), 0) & self._bits[name])
 
-        Methods of which nothing is missing do not appear.
-        """
-        missing: dict[str, list[int]] = {}
-        for name, bit in self._bits.items():
-            asked = [-1] if name == EMBEDDINGS else targets
-            lacking = [target for target in asked if not self._held.get(_pair(content, target), 0) & bit]
-            if lacking:
-                missing[name] = lacking
-        return missing
+    def missing(self, content: str, targets: Iterable[int]) -> list[int]:
+        """Return the targets of which some method's attribution is missing; −1 stands for the embeddings."""
+        methods = sum(bit for name, bit in self._bits.items() if name != EMBEDDINGS)
+        lacking = [
+            target for target in targets if self._held.get(_pair(content, target), 0) & methods != methods
+        ]
+        return lacking if self.holds(EMBEDDINGS, content, -1) else [*lacking, -1]
 
     def rows(self, contents: list[str]) -> pa.Table:
         """Return the published sample rows of known contents, in that order."""

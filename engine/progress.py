@@ -76,7 +76,8 @@ class ConsoleReporter:
 
     def start(self, total: int) -> None:
         """Begin to count samples."""
-        self._total, self._began = total, monotonic()
+        self._total = total
+        self._began = self._said = monotonic()
         if self._progress is not None:
             self._progress.start()
             self._task = self._progress.add_task("Explaining", total=total, rate="", counts="")

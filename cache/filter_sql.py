@@ -1,0 +1,260 @@
+"""Filters as SQL: identifiers from the manifest's allow-list, values bound, maps named by their source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from cache.conditions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    Is,
+    Not,
+    OneOf,
+    Range,
+    RegionMass,
+    Scalar,
+    Text,
+)
+from cache.errors import FilterError
+from cache.fields import (
+    SampleField,
+    Source,
+    class_index,
+    is_statistic,
+    quote,
+    resolve_source,
+    sample_fields,
+    statistic_fields,
+    unknown_field,
+)
+from cache.manifest import Manifest
+from cache.regions import Region
+
+SAMPLES = "s"
+"""Alias of the table of samples."""
+
+
+@dataclass(frozen=True)
+class RegionSource:
+    """A region of one method's maps: its table has the mass of every sample."""
+
+    source: Source
+    region: Region
+
+
+@dataclass(frozen=True)
+class CompiledFilter:
+    """A filter as SQL.
+
+    Attributes:
+        where_sql: A three-valued condition over the aliases `SAMPLES`, `source_alias` and `region_alias`.
+        params: Values by name, bound as ``$name``.
+        sources: Tables of statistics that the condition reads.
+        regions: Tables of masses that the condition reads, in the order of their aliases.
+    """
+
+    where_sql: str
+    params: dict[str, Any]
+    sources: tuple[Source, ...] = ()
+    regions: tuple[RegionSource, ...] = ()
+
+
+def identifier(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def source_alias(source: Source) -> str:
+    """Return the quoted alias under which a source's statistics are joined."""
+    return identifier(f"{source.method}/{source.target}")
+
+
+def region_alias(index: int) -> str:
+    """Return the alias under which the masses of the nth region are joined."""
+    return f"region_{index}"
+
+
+@dataclass
+class Compiler:
+    """Gathers what one query needs: conditions and values, the tables to join and the values to bind."""
+
+    manifest: Manifest
+    params: dict[str, Any] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
+    regions: list[RegionSource] = field(default_factory=list)
+
+    def finish(self, where: str) -> CompiledFilter:
+        """Return what was gathered, with a condition."""
+        return CompiledFilter(where, dict(self.params), tuple(self.sources), tuple(self.regions))
+
+    def bind(self, value: object) -> str:
+        """Bind a value and return its placeholder."""
+        name = f"v{len(self.params)}"
+        self.params[name] = value
+        return f"${name}"
+
+    def join(self, source: Source) -> str:
+        """Ask for a source's statistics and return their alias."""
+        if source not in self.sources:
+            self.sources.append(source)
+        return source_alias(source)
+
+    def mass(self, condition: RegionMass) -> str:
+        """Return the expression of a region's mass: NULL where the map is degenerate or missing."""
+        wanted = RegionSource(
+            resolve_source(self.manifest, condition.method, condition.target), condition.region
+        )
+        if wanted not in self.regions:
+            self.regions.append(wanted)
+        return f"{region_alias(self.regions.index(wanted))}.mass"
+
+    def value(self, name: str, method: str | None = None, target: str | None = None) -> str:
+        """Return the expression of a field's value.
+
+        Raises:
+            FilterError: The run has no such field, method or target.
+        """
+        if is_statistic(self.manifest, name, method, target):
+            return f"{self.join(resolve_source(self.manifest, method, target))}.{identifier(name)}"
+        if method is not None or target is not None:
+            raise unknown_field(name, statistic_fields(self.manifest))
+        self._sample_field(name)
+        return f"{SAMPLES}.{identifier(name)}"
+
+    def number(self, name: str, method: str | None = None, target: str | None = None) -> str:
+        """Return the expression of a field's value in double precision; of a time, seconds since 1970.
+
+        Raises:
+            FilterError: The run has no such field, method or target, or it is neither a number nor a time.
+        """
+        value = self.value(name, method, target)
+        if not is_statistic(self.manifest, name, method, target):
+            kind = self._sample_field(name).kind
+            if kind not in ("number", "time"):
+                raise FilterError(f"{name} is not a number: choose a field that is.")
+            if kind == "time":
+                return f"epoch({value})"
+        return f"({value}::DOUBLE)"
+
+    def all_of(self, conditions: Iterable[Condition]) -> str:
+        """Return the conjunction of conditions; TRUE without any."""
+        return " AND ".join(self.condition(c) for c in conditions) or "TRUE"
+
+    def condition(self, condition: Condition) -> str:  # noqa: PLR0911 - one return a kind
+        """Return one condition as SQL, in parentheses.
+
+        Raises:
+            FilterError: It names something that the run does not have, or compares unlike kinds.
+        """
+        match condition:
+            case OneOf():
+                return self._one_of(condition)
+            case Range():
+                return self._range(condition)
+            case Is():
+                return self._is(condition)
+            case Text(name, contains):
+                if self._sample_field(name).kind != "text":
+                    raise FilterError(f"{name} is not a text: filter it by its values.")
+                return f"(contains(lower({self.value(name)}), lower({self.bind(contains)}::VARCHAR)))"
+            case RegionMass():
+                return self._between(self.mass(condition), condition.low, condition.high)
+            case AnyOf(conditions):
+                return "(" + " OR ".join(self.condition(c) for c in conditions) + ")"
+            case AllOf(conditions):
+                return "(" + self.all_of(conditions) + ")"
+            case Not(inner):
+                return f"(NOT {self.condition(inner)})"
+
+    def _sample_field(self, name: str) -> SampleField:
+        known = sample_fields(self.manifest)
+        if name not in known:
+            raise unknown_field(name, [*known, *statistic_fields(self.manifest)])
+        return known[name]
+
+    def _between(self, value: str, low: Any, high: Any) -> str:
+        parts = [f"{value} >= {self.bind(low)}"] if low is not None else []
+        parts += [f"{value} <= {self.bind(high)}"] if high is not None else []
+        return "(" + " AND ".join(parts) + ")"
+
+    def _one_of(self, condition: OneOf) -> str:
+        kind = self._sample_field(condition.field).kind
+        column = self.value(condition.field)
+        known = [value for value in condition.values if value is not None]
+        values: list[Any]
+        if kind == "class":
+            values = sorted({class_index(self.manifest.classes, value) for value in known})
+        elif kind == "text":
+            values = [_expect(value, str, condition.field, "a text") for value in known]
+        elif kind == "number":
+            values = [float(_expect(value, (int, float), condition.field, "a number")) for value in known]
+        else:
+            raise FilterError(
+                f"{condition.field} cannot be filtered by a list of values: use yes or no, or a range."
+            )
+        parts = [f"{column} IS NULL"] if len(known) < len(condition.values) else []
+        if values:
+            parts.append(f"{column} IN ({', '.join(self.bind(value) for value in values)})")
+        return "(" + " OR ".join(parts) + ")"
+
+    def _range(self, condition: Range) -> str:
+        name = condition.field
+        value = self.value(name, condition.method, condition.target)
+        statistic = is_statistic(self.manifest, name, condition.method, condition.target)
+        declared = None if statistic else self._sample_field(name)
+        if name == "degenerate" and statistic:
+            raise FilterError("degenerate is yes or no: it has no range.")
+        bounds: list[Any] = [condition.low, condition.high]
+        if declared is not None and declared.kind == "time":
+            bounds = [bound if bound is None else _time(bound, name) for bound in bounds]
+        elif declared is None or declared.kind == "number":
+            single = declared is None or declared.single
+            bounds = [bound if bound is None else _number(bound, name, single) for bound in bounds]
+        else:
+            raise FilterError(f"{name} is not a number: it has no range.")
+        return self._between(value, *bounds)
+
+    def _is(self, condition: Is) -> str:
+        named = condition.method is not None or condition.target is not None
+        if condition.field != "degenerate":
+            if named or self._sample_field(condition.field).kind != "boolean":
+                raise FilterError(
+                    f"{quote(condition.field)} is not a yes-or-no field: filter it by its values or range."
+                )
+            column = self.value(condition.field)
+        else:
+            column = self.value("degenerate", condition.method, condition.target)
+        return (
+            f"({column} IS NULL)" if condition.value is None else f"({column} = {self.bind(condition.value)})"
+        )
+
+
+def _expect(value: Scalar, kind: type | tuple[type, ...], name: str, noun: str) -> Any:
+    if not isinstance(value, kind):
+        raise FilterError(f"{name} is compared with {noun}, not with {quote(value)}.")
+    return value
+
+
+def _number(value: Scalar, name: str, single: bool) -> float:
+    number = float(_expect(value, (int, float), name, "a number"))
+    if not single:
+        return number
+    # A column in single precision holds 0.9 as 0.89999998: the bound is rounded likewise, or 0.9 would not match it.
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
+
+
+def _time(value: Scalar, name: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(_expect(value, str, name, "a time such as 2024-05-31"))
+    except ValueError as error:
+        raise FilterError(
+            f"{quote(value)} is not a time: write it like 2024-05-31 or 2024-05-31T18:00."
+        ) from error
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

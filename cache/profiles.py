@@ -1,0 +1,238 @@
+"""What the pages ask about single samples: their values, maps, thumbnails, standing and nearest relatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from cache.catalog import Catalog
+from cache.maps import decode_map
+from cache.schema import MASK_SIZE, PROJECTION_SIZE, Field
+
+MAP_COLUMNS = ("height", "width", "scale", "map")
+CHUNK = 65_536
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One method's map of a sample for one class.
+
+    Attributes:
+        method: The method.
+        target: Index of the class that is explained.
+        degenerate: Whether the map has no positive mass or is not finite.
+        map: Shape (height, width), unscaled, as the method defines it.
+        statistics: Values by statistic; None where they are not defined.
+    """
+
+    method: str
+    target: int
+    degenerate: bool
+    map: NDArray[np.float32]
+    statistics: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sample's statistic stands among the samples that were predicted to be of its class.
+
+    Attributes:
+        field: The statistic.
+        value: The sample's value; None where it is not defined.
+        percentile: Share of the class's samples with a smaller value, ties counted half: 0 to 1.
+        median: The class's median.
+        n: Samples of the class that have a value.
+    """
+
+    field: Field
+    value: float | None
+    percentile: float | None
+    median: float | None
+    n: int
+
+
+def sample(catalog: Catalog, sample_id: str) -> dict[str, Any] | None:
+    """Return everything about a sample, or None where the run has none of that id.
+
+    Every column of `samples` by name; ``mask`` is a (56, 56) boolean array or None, ``boxes`` a list of
+    (x0, y0, x1, y1) or None; ``labelled`` and ``masked`` tell what is known.
+    """
+    found = _rows_of_samples(catalog, [sample_id], "s.sample, s.labelled, s.masked")
+    if not found:
+        return None
+    place, labelled, masked = (found[sample_id][name] for name in ("sample", "labelled", "masked"))
+    row: dict[str, Any] = catalog.rows_of_samples([place]).to_pylist()[0]
+    row |= {name: row.get(name) for name in catalog.kinds()} | {"labelled": labelled, "masked": masked}
+    row["mask"] = _mask(row.get("mask"))
+    boxes = row.get("boxes")
+    row["boxes"] = [tuple(boxes[i : i + 4]) for i in range(0, len(boxes), 4)] if boxes else None
+    return row
+
+
+def attributions_of(catalog: Catalog, sample_id: str) -> list[Attribution]:
+    """Return every map of a sample: by method as the manifest lists them, then by class."""
+    found = _rows_of_samples(catalog, [sample_id], "s.content")
+    if not found:
+        return []
+    content = found[sample_id]["content"]
+    names = [field.name for field in catalog.method_fields()]
+    maps: list[Attribution] = []
+    for method in catalog.manifest.methods:
+        places = catalog.maps_of_content(method, content)
+        columns = ("target", "degenerate", *names, *MAP_COLUMNS)
+        for row in catalog.rows_of_maps(method, places, columns).to_pylist():
+            statistics = {name: _defined(row.get(name)) for name in names}
+            maps.append(Attribution(method, row["target"], row["degenerate"], _decoded(row), statistics))
+    return maps
+
+
+def maps(
+    catalog: Catalog, sample_ids: Sequence[str], method: str | None = None, target: str | None = None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the map of each sample that has one, shape (height, width), unscaled."""
+    source = catalog.source(method, target)
+    table = catalog.query(
+        f"SELECT s.sample_id, a.attribution FROM samples AS s JOIN {catalog.source_table(source)} AS a USING (sample) "
+        "WHERE s.sample_id IN (SELECT unnest($ids))",
+        {"ids": list(sample_ids)},
+    )
+    rows = catalog.rows_of_maps(source.method, table["attribution"].to_pylist(), MAP_COLUMNS)
+    decoded = [_decoded(row) for row in rows.to_pylist()]
+    return dict(zip(table["sample_id"].to_pylist(), decoded, strict=True))
+
+
+def thumbnails(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, bytes]:
+    """Return the WebP of each sample's model view; samples without one are left out."""
+    found = _rows_of_samples(catalog, sample_ids, "s.thumbnail_part, s.thumbnail_row")
+    index = {path.rpartition("/")[2]: i for i, path in enumerate(catalog.run.part_paths("thumbnails"))}
+    wanted = {
+        sample_id: (index[row["thumbnail_part"]], row["thumbnail_row"])
+        for sample_id, row in found.items()
+        if row["thumbnail_part"] in index and row["thumbnail_row"] is not None
+    }
+    if not wanted:
+        return {}
+    table = catalog.rows_of("thumbnails", list(wanted.values()), ["image"])
+    return dict(zip(wanted, table["image"].to_pylist(), strict=True))
+
+
+def standing(
+    catalog: Catalog, sample_id: str, method: str | None = None, target: str | None = None
+) -> list[Standing]:
+    """Tell where each statistic of a sample's map stands among the samples of its predicted class."""
+    found = _rows_of_samples(catalog, [sample_id], "s.sample, s.pred")
+    if not found:
+        return []
+    table = catalog.query(
+        f"SELECT a.* FROM samples AS s JOIN {catalog.source_table(catalog.source(method, target))} AS a USING (sample) "
+        "WHERE s.pred = $pred",
+        {"pred": found[sample_id]["pred"]},
+    )
+    own = table.filter(pc.equal(table["sample"], found[sample_id]["sample"])).to_pylist()
+    standings = []
+    for field in catalog.method_fields():
+        values = table[field.name].drop_null().to_numpy()
+        value = own[0][field.name] if own else None
+        percentile = None
+        if value is not None:
+            percentile = float((np.sum(values < value) + np.sum(values <= value)) / (2 * values.size))
+        median = float(np.median(values)) if values.size else None
+        standings.append(Standing(field, value, percentile, median, int(values.size)))
+    return standings
+
+
+def nearest(
+    catalog: Catalog, sample_id: str, by: Literal["attended", "penultimate"] = "attended", k: int = 12
+) -> list[tuple[str, float]]:
+    """Return the samples whose features are most alike, with the cosine similarity of their projections.
+
+    The sample itself is left out. Copies of one image are one neighbour, under the first of their ids; a copy of the
+    sample's own image counts as one too.
+    """
+    found = _rows_of_samples(catalog, [sample_id], "s.sample, s.content")
+    if not found:
+        return []
+    features = _features(catalog, by)
+    own = features.index.get(found[sample_id]["content"])
+    if own is None or not features.known[own]:
+        return []
+    query = features.unit[own].astype(np.float32)
+    similarity = np.empty(len(features.unit), dtype=np.float32)
+    for first in range(0, len(similarity), CHUNK):
+        similarity[first : first + CHUNK] = features.unit[first : first + CHUNK].astype(np.float32) @ query
+    similarity[~features.known] = -np.inf
+    # One more than asked for, since the sample itself comes first unless a copy of its image stands in for it.
+    candidates = np.argsort(-similarity, kind="stable")[: k + 1]
+    candidates = candidates[features.known[candidates]]
+    table = catalog.query(
+        "SELECT content, min(sample_id) AS sample_id FROM samples "
+        "WHERE content IN (SELECT unnest($contents)) AND sample_id <> $own GROUP BY content",
+        {"contents": [features.contents[i] for i in candidates.tolist()], "own": sample_id},
+    )
+    ids = dict(zip(table["content"].to_pylist(), table["sample_id"].to_pylist(), strict=True))
+    named = [
+        (ids.get(features.contents[i]), float(np.clip(similarity[i], -1.0, 1.0))) for i in candidates.tolist()
+    ]
+    return [(name, value) for name, value in named if name is not None][:k]
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Unit-length projections, one a content; rows that are not known are 0."""
+
+    contents: list[str]
+    index: dict[str, int]
+    unit: NDArray[np.float16]
+    known: NDArray[np.bool_]
+
+
+def _features(catalog: Catalog, by: str) -> _Features:
+    kept = catalog.recall(f"features {by}")
+    if kept is not None:
+        features: _Features = kept
+        return features
+    table = catalog.read("embeddings", ["content", f"{by}_projection"])
+    if not table.num_rows:
+        return _Features([], {}, np.zeros((0, PROJECTION_SIZE), np.float16), np.zeros(0, bool))
+    column = table[f"{by}_projection"].combine_chunks()
+    values = np.zeros((len(column), PROJECTION_SIZE), np.float32)
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    values[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, PROJECTION_SIZE)
+    length = np.linalg.norm(values, axis=1)
+    known = np.isfinite(length) & (length > 0)
+    unit = np.where(known[:, None], values / np.where(known, length, 1.0)[:, None], 0.0).astype(np.float16)
+    contents = table["content"].to_pylist()
+    index = {content: i for i, content in enumerate(contents)}
+    features = catalog.remember(f"features {by}", _Features(contents, index, unit, known))
+    return features
+
+
+def _rows_of_samples(catalog: Catalog, sample_ids: Sequence[str], columns: str) -> dict[str, dict[str, Any]]:
+    """Return columns of samples by id, in the order asked for; unknown ids are left out."""
+    table = catalog.query(
+        f"SELECT s.sample_id, {columns} FROM samples AS s WHERE s.sample_id IN (SELECT unnest($ids))",
+        {"ids": list(sample_ids)},
+    )
+    found = {row["sample_id"]: row for row in table.to_pylist()}
+    return {sample_id: found[sample_id] for sample_id in sample_ids if sample_id in found}
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def _decoded(row: dict[str, Any]) -> NDArray[np.float32]:
+    return decode_map(row["map"], row["scale"], row["height"], row["width"])
+
+
+def _mask(data: bytes | None) -> NDArray[np.bool_] | None:
+    if data is None:
+        return None
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=MASK_SIZE * MASK_SIZE)
+    return bits.reshape(MASK_SIZE, MASK_SIZE).astype(bool)

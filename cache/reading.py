@@ -1,0 +1,84 @@
+"""Reads chosen rows of published parts, and turns a disk's failures into sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cache.errors import RunDamagedError, RunNotFoundError
+from cache.run import Run
+
+
+@contextmanager
+def reading_errors(run: Run) -> Iterator[None]:
+    """Turn what goes wrong while parts are read into one sentence.
+
+    Raises:
+        RunNotFoundError: The run went away.
+        RunDamagedError: A part went away or cannot be read.
+    """
+    try:
+        yield
+    except (OSError, duckdb.IOException, duckdb.InvalidInputException, pa.ArrowInvalid) as error:
+        if not run.exists():
+            raise RunNotFoundError(
+                f"The run {run.path} went away while it was read: check the disk, then reload the page."
+            ) from error
+        if run.is_current():
+            raise RunDamagedError(
+                f"A file of the run {run.path} is missing or cannot be read: run the same `explain` command again to "
+                "compute it anew."
+            ) from error
+        raise RunDamagedError(
+            f"A newer generation of the run {run.path} has replaced the files being read: reload the page."
+        ) from error
+
+
+@lru_cache(maxsize=1_024)
+def _metadata(path: str) -> tuple[pq.FileMetaData, tuple[int, ...]]:
+    """Return the footer of an immutable part, and the first row of each of its row groups."""
+    metadata = pq.read_metadata(path)
+    rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    return metadata, tuple(np.cumsum([0, *rows]).tolist())
+
+
+def read_rows(
+    paths: Sequence[str], wanted: Sequence[tuple[int, int]], columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read rows from parts, touching only the row groups that hold them.
+
+    Args:
+        paths: The table's parts.
+        wanted: Index of the part and row within it, for each row.
+        columns: Columns to read; None for all.
+
+    Returns:
+        The rows in the order wanted; columns that a part lacks are NULL.
+    """
+    by_part: dict[int, list[int]] = defaultdict(list)
+    for at, (part, _) in enumerate(wanted):
+        by_part[part].append(at)
+    tables, order = [], []
+    for part, places in by_part.items():
+        metadata, firsts = _metadata(paths[part])
+        rows = np.array([wanted[at][1] for at in places])
+        groups = np.searchsorted(firsts, rows, side="right") - 1
+        held = sorted(set(groups.tolist()))
+        offset = dict(zip(held, np.cumsum([0, *(firsts[g + 1] - firsts[g] for g in held)]), strict=False))
+        with pq.ParquetFile(paths[part], metadata=metadata) as file:
+            present = None if columns is None else [c for c in columns if c in set(file.schema_arrow.names)]
+            table = file.read_row_groups(held, columns=present, use_threads=False)
+        take = [offset[g] + row - firsts[g] for g, row in zip(groups.tolist(), rows.tolist(), strict=True)]
+        tables.append(table.take(pa.array(take, pa.int64())))
+        order += places
+    if not tables:
+        return pa.table({})
+    joined = pa.concat_tables(tables, promote_options="permissive")
+    return joined.take(pa.array(np.argsort(order)))

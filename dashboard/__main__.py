@@ -1,0 +1,124 @@
+"""Command line of the dashboard: ``python -m dashboard serve``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
+from typing import Annotated
+
+import typer
+
+from cache.errors import ConfigError, GazelakeError
+from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
+
+LOOPBACK = "127.0.0.1"
+APP = Path(__file__).resolve().parent / "app.py"
+_START_SECONDS = 30
+
+cli = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Shows what image classifiers look at.",
+)
+
+
+@cli.callback()
+def main() -> None:
+    """Show what image classifiers look at."""
+
+
+@cli.command()
+def serve(
+    runs_dir: Annotated[
+        Path | None, typer.Argument(help="A folder of runs, or one run.", show_default=DEFAULT_RUNS)
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Address to listen on; anything but the default lets other machines in.")
+    ] = LOOPBACK,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+) -> None:
+    """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
+    try:
+        folder = checked_folder(runs_dir)
+        check_port(address, port)
+    except GazelakeError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    shown = LOOPBACK if address in ("0.0.0.0", "::") else address
+    url = f"http://{shown}:{port}"
+    typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
+    os.environ[RUNS_VARIABLE] = str(folder)
+    if browser:
+        Thread(target=_open_when_ready, args=(url, shown, port), daemon=True).start()
+    _run_streamlit(address, port)
+
+
+def checked_folder(runs_dir: Path | None) -> Path:
+    """Return the folder to serve; the default one may be missing, since the page says how to fill it.
+
+    Raises:
+        ConfigError: It does not exist, or is not a folder.
+    """
+    if runs_dir is None:
+        return Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS).absolute()
+    if not runs_dir.exists():
+        raise ConfigError(
+            f"{runs_dir} does not exist: name a folder of runs, or make a run there with `python -m engine explain --out`."
+        )
+    if not runs_dir.is_dir():
+        raise ConfigError(f"{runs_dir} is a file: name the folder that holds the runs, or one run's folder.")
+    return runs_dir.absolute()
+
+
+def check_port(address: str, port: int) -> None:
+    """Check that the port is free.
+
+    Raises:
+        ConfigError: It is no port, in use, or the address is not this machine's.
+    """
+    if not 1 <= port <= 65_535:
+        raise ConfigError(f"{port} is not a port: choose one from 1 to 65535 with --port.")
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except (OSError, IndexError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"Port {port} at {address} cannot be used ({reason}): choose another with --port, or end what uses it."
+        ) from error
+
+
+def _open_when_ready(url: str, host: str, port: int) -> None:
+    end = monotonic() + _START_SECONDS
+    while monotonic() < end:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+        except OSError:
+            sleep(0.2)
+        else:
+            webbrowser.open(url)
+            return
+
+
+def _run_streamlit(address: str, port: int) -> None:
+    from streamlit.web import bootstrap, cli as streamlit_cli
+
+    del bootstrap
+    sys.argv = [
+        "streamlit", "run", str(APP), f"--server.address={address}", f"--server.port={port}",
+        "--server.headless=true", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false",
+    ]  # fmt: skip
+    streamlit_cli.main()
+
+
+if __name__ == "__main__":
+    cli(prog_name="python -m dashboard")

@@ -1,0 +1,42 @@
+"""Entry of the dashboard: ``streamlit run dashboard/app.py``, or ``python -m dashboard serve``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Streamlit puts only this folder on the import path; the rooms lie one above.
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if _ROOT not in sys.path:
+    sys.path.insert(0, _ROOT)
+
+import streamlit as st  # noqa: E402
+
+from cache.errors import GazelakeError  # noqa: E402
+from dashboard import notices, sidebar, styles  # noqa: E402
+from dashboard.session import PAGES  # noqa: E402
+
+
+def main() -> None:
+    """Draw the sidebar and the page that the URL names."""
+    st.set_page_config("Gazelake", page_icon=":material/water:", layout="wide")
+    styles.apply()
+    pages = {
+        name: st.Page(
+            info.file,
+            title=info.title,
+            icon=info.icon,
+            url_path=info.url_path or None,
+            default=not info.url_path,
+        )
+        for name, info in PAGES.items()
+    }
+    page = st.navigation(list(pages.values()), position="hidden")
+    sidebar.draw(pages, page)
+    try:
+        page.run()
+    except GazelakeError as error:
+        notices.unusable_run(error)
+
+
+main()

@@ -1,0 +1,3 @@
+"""Sample."""
+import streamlit as st
+st.write("soon")

@@ -1,0 +1,330 @@
+// The gallery: thumbnails with attribution maps over them, drawn in the browser so that switching costs no round trip.
+// Data of the run reaches the page through textContent and attributes only, never as HTML.
+
+const instances = new WeakMap();
+const SIDE = 128; // pixels of the longer side of a coloured map; CSS stretches it over the image
+const SETTLE = 300; // milliseconds without a change before the server learns of the view, for the URL
+
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function bytes(base64) {
+  const text = atob(base64);
+  const out = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i);
+  return out;
+}
+
+// Keys' cubic convolution (a = −0.5), cell centres at half steps, edges repeated: as the server draws it.
+const weightCache = new Map();
+function weights(cells, pixels) {
+  const key = cells * 4096 + pixels;
+  if (weightCache.has(key)) return weightCache.get(key);
+  const table = new Float32Array(pixels * cells);
+  for (let p = 0; p < pixels; p++) {
+    const centre = ((p + 0.5) * cells) / pixels - 0.5;
+    for (let k = Math.floor(centre) - 1; k <= Math.floor(centre) + 2; k++) {
+      const d = Math.abs(centre - k);
+      const w = d < 1 ? 1.5 * d ** 3 - 2.5 * d ** 2 + 1 : d < 2 ? -0.5 * d ** 3 + 2.5 * d ** 2 - 4 * d + 2 : 0;
+      table[p * cells + Math.min(cells - 1, Math.max(0, k))] += w;
+    }
+  }
+  weightCache.set(key, table);
+  return table;
+}
+
+function paint(canvas, map, colours, floor) {
+  const [height, width, values] = map;
+  const scale = SIDE / Math.max(height, width);
+  const h = Math.max(1, Math.round(height * scale));
+  const w = Math.max(1, Math.round(width * scale));
+  const across = weights(width, w);
+  const down = weights(height, h);
+  const rows = new Float32Array(height * w);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < w; x++) {
+      let sum = 0;
+      for (let k = 0; k < width; k++) sum += across[x * width + k] * values[y * width + k];
+      rows[y * w + x] = sum;
+    }
+  canvas.width = w;
+  canvas.height = h;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(w, h);
+  for (let y = 0; y < h; y++)
+    for (let x = 0; x < w; x++) {
+      let sum = 0;
+      for (let k = 0; k < height; k++) {
+        const weight = down[y * height + k];
+        if (weight !== 0) sum += weight * rows[k * w + x];
+      }
+      const v = Math.min(255, Math.max(0, Math.round(sum)));
+      const at = (y * w + x) * 4;
+      image.data[at] = colours[v * 3];
+      image.data[at + 1] = colours[v * 3 + 1];
+      image.data[at + 2] = colours[v * 3 + 2];
+      image.data[at + 3] = Math.round(255 * (floor + ((1 - floor) * v) / 255));
+    }
+  context.putImageData(image, 0, 0);
+}
+
+class Gallery {
+  constructor(root) {
+    this.root = root;
+    this.view = { overlay: true, opacity: 70, method: "", size: 150 };
+    this.serial = null;
+    this.shown = null;
+    this.tiles = [];
+    this.focus = 0;
+    this.timer = null;
+    this.build();
+  }
+
+  build() {
+    const root = this.root;
+    this.bar = element("div", "bar");
+    this.bar.setAttribute("role", "toolbar");
+    this.bar.setAttribute("aria-label", "How attention is shown");
+    this.overlay = element("input", "switch");
+    this.overlay.type = "checkbox";
+    this.overlay.setAttribute("role", "switch");
+    this.overlay.onchange = () => this.set({ overlay: this.overlay.checked });
+    this.bar.append(this.labelled("Attention", this.overlay));
+    this.opacity = this.range(10, 100, 5, (value) => this.set({ opacity: value }));
+    this.bar.append(this.labelled("Opacity", this.opacity));
+    this.methods = element("div", "methods");
+    this.methods.setAttribute("role", "radiogroup");
+    this.methods.setAttribute("aria-label", "Attribution method");
+    this.bar.append(this.methods);
+    this.size = this.range(90, 400, 10, (value) => this.set({ size: value }));
+    this.bar.append(this.labelled("Size", this.size));
+    this.scale = element("div", "scale");
+    this.scaleBar = element("canvas");
+    this.scale.append(element("span", "", "least"), this.scaleBar, element("span", "", "most attention"));
+    this.bar.append(this.scale);
+    this.groups = element("div", "groups");
+    this.hint = element("div", "hint");
+    for (const [key, text] of [["arrows", "move"], ["space", "attention"], ["1–9", "method"], ["enter", "open"]]) {
+      if (this.hint.childNodes.length) this.hint.append("  ·  ");
+      this.hint.append(element("kbd", "", key), " " + text);
+    }
+    this.status = element("div", "sr");
+    this.status.setAttribute("aria-live", "polite");
+    root.replaceChildren(this.bar, this.groups, this.hint, this.status);
+    root.onkeydown = (event) => this.key(event);
+  }
+
+  labelled(text, input) {
+    const label = element("label", "");
+    label.append(element("span", "", text), input);
+    return label;
+  }
+
+  range(low, high, step, change) {
+    const input = element("input");
+    input.type = "range";
+    Object.assign(input, { min: low, max: high, step });
+    input.oninput = () => change(Number(input.value));
+    return input;
+  }
+
+  // A view from the server counts only when it is news: otherwise an echo would undo what the person did meanwhile.
+  update(data, send, open) {
+    this.send = send;
+    this.open = open;
+    if (data.serial !== this.serial) {
+      this.serial = data.serial;
+      Object.assign(this.view, data.view);
+    }
+    if (data.key !== this.shown) {
+      this.shown = data.key;
+      this.data = data;
+      this.colours = bytes(data.colours);
+      this.fill();
+    } else {
+      this.data = data;
+    }
+    this.apply(true);
+  }
+
+  fill() {
+    const { data } = this;
+    const focused = this.root.getRootNode().activeElement?.classList.contains("tile");
+    this.bar.hidden = !data.toolbar;
+    this.hint.hidden = !data.toolbar || !data.groups.some((group) => group.tiles.some((tile) => tile.href));
+    this.scaleBar.width = 256;
+    this.scaleBar.height = 1;
+    const context = this.scaleBar.getContext("2d");
+    const line = context.createImageData(256, 1);
+    for (let v = 0; v < 256; v++) line.data.set([...this.colours.slice(v * 3, v * 3 + 3), 255], v * 4);
+    context.putImageData(line, 0, 0);
+    this.methods.hidden = data.methods.length < 2;
+    this.methods.style.display = data.methods.length < 2 ? "none" : "";
+    this.methods.replaceChildren(
+      ...data.methods.map((method, i) => {
+        const button = element("button", "", method.title);
+        button.setAttribute("role", "radio");
+        button.dataset.method = method.name;
+        button.title = i < 9 ? `${method.title} (key ${i + 1})` : method.title;
+        button.onclick = () => this.set({ method: method.name });
+        return button;
+      }),
+    );
+    this.tiles = [];
+    this.groups.className = data.groups.length === 2 ? "groups two" : "groups";
+    this.groups.replaceChildren(...data.groups.map((group) => this.group(group)));
+    this.focus = Math.min(this.focus, Math.max(0, this.tiles.length - 1));
+    this.rove(focused);
+  }
+
+  group(group) {
+    const box = element("section", "group");
+    const title = element("h4", "", group.title || "");
+    title.hidden = !group.title;
+    const list = element("ul", this.data.fixed ? "tiles fixed" : "tiles");
+    list.setAttribute("aria-label", group.title || "Samples");
+    for (const tile of group.tiles) {
+      const item = element("li");
+      item.append(this.tile(tile));
+      list.append(item);
+    }
+    box.append(title, list);
+    return box;
+  }
+
+  tile(tile) {
+    const index = this.tiles.length;
+    const node = element(tile.href ? "a" : "div", "tile");
+    if (tile.href) {
+      node.href = tile.href;
+      node.target = "_self";
+      node.onclick = (event) => {
+        if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
+        event.preventDefault();
+        this.open(tile.id);
+      };
+    }
+    node.setAttribute("aria-label", tile.alt);
+    node.title = tile.title || tile.id || "";
+    node.dataset.id = tile.id || "";
+    node.onfocus = () => { this.focus = index; this.rove(false); };
+    const frame = element("div", "frame");
+    const image = element("img");
+    image.alt = tile.alt;
+    image.decoding = "async";
+    image.draggable = false;
+    image.src = this.data.images[tile.image] || "";
+    if (tile.ratio) frame.style.aspectRatio = image.style.aspectRatio = String(tile.ratio);
+    frame.append(image);
+    const maps = Object.fromEntries(Object.entries(tile.maps || {}).map(([name, map]) => [name, map && [map[0], map[1], bytes(map[2])]]));
+    const place = tile.place || [0, 0, 1, 1];
+    if (tile.outline) frame.append(this.placed(element("div", "crop"), place));
+    const canvas = this.placed(element("canvas"), place);
+    canvas.setAttribute("aria-hidden", "true");
+    const missing = element("div", "missing", "no positive attention");
+    if (tile.maps) frame.append(canvas, missing);
+    node.append(frame, this.caption(tile));
+    this.tiles.push({ node, canvas, missing, maps, fixed: tile.method });
+    return node;
+  }
+
+  placed(node, [x0, y0, x1, y1]) {
+    Object.assign(node.style, { left: `${x0 * 100}%`, top: `${y0 * 100}%`, width: `${(x1 - x0) * 100}%`, height: `${(y1 - y0) * 100}%` });
+    return node;
+  }
+
+  caption(tile) {
+    const caption = element("div", "caption");
+    const names = element("div", "names");
+    if (tile.mark) {
+      const mark = element("span", "mark", tile.mark[0]);
+      mark.style.setProperty("--mark", tile.mark[1]);
+      mark.setAttribute("aria-hidden", "true");
+      names.append(mark);
+    }
+    names.append(element("span", "text", tile.text));
+    if (tile.value) names.append(element("span", "value", tile.value));
+    caption.append(names);
+    if (tile.note) caption.append(element("div", "note", tile.note));
+    return caption;
+  }
+
+  set(change) {
+    Object.assign(this.view, change);
+    this.apply("method" in change);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.root.isConnected && this.send({ ...this.view }), SETTLE);
+  }
+
+  apply(repaint) {
+    const { view, root } = this;
+    this.overlay.checked = view.overlay;
+    this.opacity.value = view.opacity;
+    this.size.value = view.size;
+    root.classList.toggle("off", !view.overlay);
+    root.style.setProperty("--opacity", String(view.opacity / 100));
+    root.style.setProperty("--tile", `${view.size}px`);
+    for (const button of this.methods.children) {
+      const chosen = button.dataset.method === view.method;
+      button.setAttribute("aria-checked", String(chosen));
+      button.tabIndex = chosen ? 0 : -1;
+    }
+    if (repaint) for (const tile of this.tiles) this.draw(tile);
+  }
+
+  draw(tile) {
+    const map = tile.maps[tile.fixed || this.view.method];
+    tile.missing.hidden = Boolean(map);
+    tile.missing.style.display = map ? "none" : "";
+    tile.canvas.style.display = map ? "" : "none";
+    if (map) paint(tile.canvas, map, this.colours, this.data.floor);
+  }
+
+  rove(focus) {
+    this.tiles.forEach((tile, i) => { tile.node.tabIndex = i === this.focus ? 0 : -1; });
+    if (focus) this.tiles[this.focus]?.node.focus();
+  }
+
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const inBar = this.bar.contains(event.target);
+    const digit = /^[1-9]$/.test(event.key) ? this.data.methods[Number(event.key) - 1] : null;
+    if (digit) {
+      this.set({ method: digit.name, overlay: true });
+      this.status.textContent = digit.title;
+    } else if (inBar) {
+      const at = this.data.methods.findIndex((method) => method.name === this.view.method);
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step || !this.methods.contains(event.target)) return;
+      const next = this.data.methods[(at + step + this.data.methods.length) % this.data.methods.length];
+      this.set({ method: next.name });
+      [...this.methods.children].find((button) => button.dataset.method === next.name).focus();
+    } else if (event.key === " ") {
+      this.set({ overlay: !this.view.overlay });
+      this.status.textContent = this.view.overlay ? "attention shown" : "attention hidden";
+    } else if (event.key === "Escape") {
+      this.root.getRootNode().activeElement?.blur();
+    } else {
+      const columns = getComputedStyle(this.groups.querySelector(".tiles")).gridTemplateColumns.split(" ").length;
+      const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
+      const target = event.key === "Home" ? 0 : event.key === "End" ? this.tiles.length - 1 : step ? this.focus + step : -1;
+      if (target < 0 || target >= this.tiles.length) return;
+      this.focus = target;
+      this.rove(true);
+    }
+    event.preventDefault();
+    event.stopPropagation();
+  }
+}
+
+export default function (component) {
+  const { parentElement, data, setStateValue, setTriggerValue } = component;
+  const root = parentElement.querySelector(".gl");
+  if (!instances.has(root)) instances.set(root, new Gallery(root));
+  const gallery = instances.get(root);
+  gallery.update(data, (view) => setStateValue("view", view), (id) => setTriggerValue("open", id));
+}

@@ -1,0 +1,230 @@
+"""The gallery component: thumbnails with attribution maps over them, switched in the browser without a round trip."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.components.v2.types import ComponentRenderer
+
+from dashboard.rendering import COLOURS, OVERLAY_FLOOR, FloatMap, quantise
+from dashboard.session import integer_param, param, set_params
+
+SIZES = (90, 400)
+OPACITIES = (10, 100)
+DEFAULT_SIZE = 150
+DEFAULT_OPACITY = 70
+
+_HERE = Path(__file__).resolve().parent
+_MOUNT: ComponentRenderer = st.components.v2.component(
+    "gazelake_gallery",
+    html='<div class="gl"></div>',
+    css=(_HERE / "gallery.css").read_text("utf-8"),
+    js=(_HERE / "gallery.js").read_text("utf-8"),
+)
+
+EncodedMap = tuple[int, int, str]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture of a gallery.
+
+    Attributes:
+        id: What a click reports; the sample's id.
+        image: Key of its picture among the gallery's images.
+        text: Bold line under the picture.
+        alt: What the picture shows, for those who do not see it.
+        href: Where it leads; without one it is no link.
+        maps: Encoded map by method; None where a map has nothing to show. None for a picture without maps.
+        method: The only method the tile shows, whatever the toolbar says.
+        mark: A sign and its colour before the text.
+        value: Figure at the end of the line.
+        note: Second, fainter line.
+        title: What hovering shows.
+        place: Where on the picture the maps lie: x0, y0, x1, y1 in its fractions.
+        outline: Whether that place is outlined and the rest dimmed.
+        ratio: Width of the picture by its height, so that nothing jumps while it loads.
+    """
+
+    id: str
+    image: str
+    text: str
+    alt: str
+    href: str = ""
+    maps: Mapping[str, EncodedMap | None] | None = None
+    method: str = ""
+    mark: tuple[str, str] | None = None
+    value: str = ""
+    note: str = ""
+    title: str = ""
+    place: tuple[float, float, float, float] | None = None
+    outline: bool = False
+    ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tiles under one heading."""
+
+    tiles: Sequence[Tile]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a gallery shows attention; all of it stands in the URL."""
+
+    method: str
+    overlay: bool = True
+    opacity: int = DEFAULT_OPACITY
+    size: int = DEFAULT_SIZE
+
+    def params(self, default_method: str) -> dict[str, str | None]:
+        """Return the view as parameters of the URL; what is as usual is left out."""
+        return {
+            "method": None if self.method == default_method else self.method,
+            "overlay": None if self.overlay else "0",
+            "opacity": None if self.opacity == DEFAULT_OPACITY else str(self.opacity),
+            "tile": None if self.size == DEFAULT_SIZE else str(self.size),
+        }
+
+    @classmethod
+    def of(cls, reported: Mapping[str, Any], methods: Sequence[str], fallback: View) -> View:
+        """Read a view that the browser reports; what does not fit is taken from another view."""
+        method, opacity, size = (reported.get(name) for name in ("method", "opacity", "size"))
+        return cls(
+            method if method in methods else fallback.method,
+            bool(reported.get("overlay", fallback.overlay)),
+            _bounded(opacity, OPACITIES, fallback.opacity),
+            _bounded(size, SIZES, fallback.size),
+        )
+
+
+def _bounded(value: Any, bounds: tuple[int, int], fallback: int) -> int:
+    return min(max(int(value), bounds[0]), bounds[1]) if isinstance(value, int | float) else fallback
+
+
+def view_of_url(method: str) -> View:
+    """Return the view that the URL asks for."""
+    return View(
+        method,
+        param("overlay", "1") != "0",
+        integer_param("opacity", DEFAULT_OPACITY, *OPACITIES),
+        integer_param("tile", DEFAULT_SIZE, *SIZES),
+    )
+
+
+def encoded(attribution: FloatMap | None) -> EncodedMap | None:
+    """Bring a map into the form that the browser draws: rows, columns and a byte a cell."""
+    cells = None if attribution is None else quantise(attribution)
+    if cells is None:
+        return None
+    return cells.shape[0], cells.shape[1], base64.b64encode(cells.tobytes()).decode("ascii")
+
+
+@dataclass
+class _Sent:
+    """What a mounted gallery was told and has told, so that its own news are not sent back to it."""
+
+    view: View
+    reported: View
+    serial: int = 0
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A gallery ready to be mounted.
+
+    Attributes:
+        groups: Its tiles.
+        images: Picture by key, as a URL.
+        methods: Name and title of each method that the toolbar offers, in the order of the digits.
+        default_method: The run's default, which the URL need not name.
+        toolbar: Whether the toolbar and the hint about keys are shown.
+        fixed: Whether tiles keep the chosen size instead of filling the row.
+        size: Width of tiles where neither the URL nor a toolbar sets one.
+    """
+
+    groups: Sequence[Group]
+    images: Mapping[str, str]
+    methods: Sequence[tuple[str, str]]
+    default_method: str
+    toolbar: bool = True
+    fixed: bool = False
+    size: int | None = None
+    colours: str = field(default=base64.b64encode(COLOURS.tobytes()).decode("ascii"), repr=False)
+
+    def data(self, view: View, serial: int) -> dict[str, Any]:
+        """Return what the browser is sent."""
+        groups = [{"title": g.title, "tiles": [_plain(t) for t in g.tiles]} for g in self.groups]
+        methods = [{"name": name, "title": title} for name, title in self.methods]
+        shown = json.dumps([groups, methods, sorted(self.images), self.toolbar, self.fixed])
+        lengths = "".join(str(len(url)) for url in self.images.values())
+        return {
+            "key": hashlib.blake2b((shown + lengths).encode(), digest_size=12).hexdigest(),
+            "groups": groups,
+            "images": dict(self.images),
+            "methods": methods,
+            "toolbar": self.toolbar,
+            "fixed": self.fixed,
+            "colours": self.colours,
+            "floor": OVERLAY_FLOOR,
+            "serial": serial,
+            "view": {
+                "method": view.method,
+                "overlay": view.overlay,
+                "opacity": view.opacity,
+                "size": self.size or view.size,
+            },
+        }
+
+    def mount(self, key: str, method: str) -> str | None:
+        """Put the gallery on the page and return the id of the tile that was just opened, if any."""
+        names = [name for name, _ in self.methods]
+        wanted = view_of_url(method)
+        memo = f"{key}_sent"
+        sent: _Sent | None = st.session_state.get(memo) if key in st.session_state else None
+        if sent is None:
+            sent = _Sent(wanted, wanted)
+        elif wanted != sent.reported:
+            sent = _Sent(wanted, wanted, sent.serial + 1)
+        st.session_state[memo] = sent
+
+        def report() -> None:
+            state: _Sent = st.session_state[memo]
+            view = View.of(st.session_state[key].get("view") or {}, names, state.reported)
+            if self.size:
+                view = View(view.method, view.overlay, view.opacity, state.reported.size)
+            state.reported = view
+            set_params(**view.params(self.default_method))
+
+        result = _MOUNT(
+            key=key,
+            data=self.data(sent.view, sent.serial),
+            on_view_change=report,
+            on_open_change=_nothing,
+        )
+        opened = result.get("open")
+        return str(opened) if opened else None
+
+
+def _nothing() -> None:
+    """Have a click rerun the page; what it means is read where the gallery is mounted."""
+
+
+def _plain(tile: Tile) -> dict[str, Any]:
+    values = {
+        "id": tile.id, "image": tile.image, "text": tile.text, "alt": tile.alt, "href": tile.href,
+        "method": tile.method, "value": tile.value, "note": tile.note, "title": tile.title,
+        "mark": list(tile.mark) if tile.mark else None, "outline": tile.outline, "ratio": tile.ratio,
+        "place": list(tile.place) if tile.place else None,
+        "maps": None if tile.maps is None else {name: list(m) if m else None for name, m in tile.maps.items()},
+    }  # fmt: skip
+    return {name: value for name, value in values.items() if value not in (None, "", False)}

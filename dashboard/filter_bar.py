@@ -1,0 +1,141 @@
+"""The filter bar: widgets that write the filter into the URL, and the filter in words above what it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from cache import queries
+from cache.fields import class_index, class_titles
+from cache.filter_text import clause
+from cache.filters import Filter, Is, OneOf, Range
+from dashboard.data import ask
+from dashboard.filter_fields import more_filters
+from dashboard.notices import plain
+from dashboard.session import PageContext, set_filter, update_filter
+
+UNLABELLED = -1
+LONGEST_CHIP = 90
+OUTCOMES = {"Right": True, "Wrong": False}
+
+
+def filter_bar(context: PageContext) -> Filter:
+    """Draw the filter bar with the filter in words under it, and return the filter."""
+    with st.container(key="filter_bar", gap="small"):
+        label, predicted, outcome, confidence, more = st.columns(
+            [2.2, 2.2, 1.6, 2.0, 1.1], vertical_alignment="bottom", gap="small"
+        )
+        with label:
+            _classes(context, "label", "Class")
+        with predicted:
+            _classes(context, "pred", "Predicted class")
+        with outcome:
+            _outcome(context)
+        with confidence:
+            _confidence(context)
+        with more, st.popover("More", icon=":material/tune:", width="stretch"):
+            more_filters(context)
+        _chips(context)
+        _sentence(context)
+    return context.filter
+
+
+def _classes(context: PageContext, field: str, title: str) -> None:
+    classes = context.manifest.classes
+    titles = class_titles(classes)
+    current = context.filter.get(field)
+    chosen = [_index(classes, value) for value in current.values] if isinstance(current, OneOf) else []
+    options = list(range(len(classes)))
+    if field == "label" and ask(context.catalog, queries.count, Filter()).labelled < context.manifest.rows("samples"):
+        options.append(UNLABELLED)
+    key = f"filter_{field}"
+    st.session_state[key] = [index for index in chosen if index in options]
+
+    def change() -> None:
+        values = tuple(_value(classes, index) for index in st.session_state[key])
+        update_filter(field, OneOf(field, values) if values else None)
+
+    st.multiselect(
+        title,
+        options,
+        key=key,
+        on_change=change,
+        format_func=lambda index: "unlabelled" if index == UNLABELLED else titles[index],
+        placeholder="any",
+    )
+
+
+def _index(classes: Sequence[str], value: Any) -> int:
+    return UNLABELLED if value is None else class_index(classes, value)
+
+
+def _value(classes: Sequence[str], index: int) -> str | int | None:
+    if index == UNLABELLED:
+        return None
+    return classes[index] if classes.count(classes[index]) == 1 else index
+
+
+def _outcome(context: PageContext) -> None:
+    current = context.filter.get("correct")
+    value = current.value if isinstance(current, Is) else None
+    key = "filter_correct"
+    st.session_state[key] = next((name for name, meant in OUTCOMES.items() if meant is value), None)
+
+    def change() -> None:
+        name = st.session_state[key]
+        update_filter("correct", Is("correct", OUTCOMES[name]) if name else None)
+
+    st.segmented_control("Prediction", list(OUTCOMES), key=key, on_change=change, width="stretch")
+
+
+def _confidence(context: PageContext) -> None:
+    current = context.filter.get("confidence")
+    low, high = (current.low, current.high) if isinstance(current, Range) else (None, None)
+    key = "filter_confidence"
+    bounds = tuple(
+        round(100 * float(value)) if isinstance(value, int | float) else usual
+        for value, usual in ((low, 0), (high, 100))
+    )
+    st.session_state[key] = tuple(min(max(bound, 0), 100) for bound in bounds)
+
+    def change() -> None:
+        first, last = st.session_state[key]
+        bounded = (first / 100 if first > 0 else None, last / 100 if last < 100 else None)
+        update_filter("confidence", Range("confidence", *bounded) if any(b is not None for b in bounded) else None)
+
+    st.slider("Confidence", 0, 100, key=key, on_change=change, format="%d %%")
+
+
+def _chips(context: PageContext) -> None:
+    if not context.filter:
+        return
+    with st.container(horizontal=True, key="chips"):
+        for index, condition in enumerate(context.filter.conditions):
+            words = clause(condition, context.manifest)
+            st.button(
+                plain(words if len(words) <= LONGEST_CHIP else f"{words[: LONGEST_CHIP - 1]}…"),
+                key=f"chip_{index}",
+                icon=":material/close:",
+                icon_position="right",
+                help="Drop this condition",
+                on_click=update_filter,
+                args=(condition.subject, None),
+            )
+        if len(context.filter.conditions) > 1:
+            st.button("Clear all", key="chip_all", type="tertiary", on_click=set_filter, args=(Filter(),))
+
+
+def _sentence(context: PageContext) -> None:
+    counts = ask(context.catalog, queries.count, context.filter)
+    total = context.manifest.rows("samples")
+    parts = [f"**{counts.n:,}** of {total:,} images"] if context.filter else [f"**{total:,}** images"]
+    if counts.error_rate is not None:
+        parts.append(f"error rate **{counts.error_rate:.1%}** ({counts.wrong:,} of {counts.labelled:,} labelled)")
+    if counts.degenerate:
+        parts.append(f"{counts.degenerate:,} without positive attention")
+    with st.container(key="sentence"):
+        said = f"{plain(context.filter.sentence(context.manifest))} — " if context.filter else ""
+        st.markdown(f"{said[:1].upper()}{said[1:]}{' · '.join(parts)}")
+

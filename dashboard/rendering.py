@@ -1,0 +1,156 @@
+"""Turns maps and thumbnails into pixels for the browser; plain functions, without Streamlit.
+
+Scaling happens here and only here: what is stored and measured stays as the method's paper defines it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cache.maps import area_matrix
+
+Pixels = npt.NDArray[np.uint8]
+FloatMap = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours that tell things apart in both themes and for colour-blind people (Okabe and Ito, 2008)."""
+
+    right: str = "#2E86C8"
+    wrong: str = "#DB6114"
+    neutral: str = "#868E99"
+    accent: str = "#1494A8"
+
+
+PALETTE = Palette()
+
+MAP_LIMIT = 28
+"""Longest side of a map that a gallery carries; finer maps are resampled by area."""
+OVERLAY_FLOOR = 0.22
+"""Share of the overlay's opacity that stays where there is no attention, so that the rest of the image recedes."""
+
+# Inferno (van der Walt and Smith, 2015; CC0): lightness rises evenly, and its order survives colour blindness.
+_INFERNO = (
+    "#000004", "#160b39", "#420a68", "#6a176e", "#932667", "#bc3754",
+    "#dd513a", "#f37819", "#fca50a", "#f6d746", "#fcffa4",
+)  # fmt: skip
+
+
+def _colour_table() -> Pixels:
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _INFERNO], np.float64)
+    position = np.linspace(0, len(anchors) - 1, 256)
+    channels = [np.interp(position, np.arange(len(anchors)), anchors[:, c]) for c in range(3)]
+    return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
+
+
+COLOURS = _colour_table()
+"""The colour map: 256 × RGB, from no attention to the most."""
+
+
+def colour_scale() -> list[list[float | str]]:
+    """Return the colour map as Plotly takes it."""
+    return [[i / (len(_INFERNO) - 1), colour] for i, colour in enumerate(_INFERNO)]
+
+
+def for_the_eye(attribution: FloatMap) -> npt.NDArray[np.float32] | None:
+    """Scale a map's positive part to 0..1 by minimum and maximum; None where there is nothing to see."""
+    positive = np.maximum(np.asarray(attribution, np.float64), 0)
+    if positive.size == 0 or not np.isfinite(positive).all():
+        return None
+    low, high = float(positive.min()), float(positive.max())
+    if high <= 0:
+        return None
+    if high == low:
+        return np.ones(positive.shape, np.float32)
+    return np.asarray((positive - low) / (high - low), np.float32)
+
+
+def quantise(attribution: FloatMap, limit: int = MAP_LIMIT) -> Pixels | None:
+    """Return a map as bytes 0..255 for the browser, at most ``limit`` cells a side; None where there is nothing to see."""
+    values = np.maximum(np.asarray(attribution, np.float64), 0)
+    height, width = values.shape
+    if max(height, width) > limit and np.isfinite(values).all():
+        scale = limit / max(height, width)
+        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+        values = area_matrix(height, rows) @ values @ area_matrix(width, columns).T
+    scaled = for_the_eye(values)
+    return None if scaled is None else np.rint(scaled * 255).astype(np.uint8)
+
+
+def overlay_pixels(attribution: FloatMap, size: tuple[int, int], opacity: float = 1.0) -> Pixels:
+    """Colour a map for laying over an image.
+
+    Args:
+        attribution: The map (h, w), unscaled.
+        size: Width and height of the result in pixels.
+        opacity: Opacity where attention is highest, 0 to 1.
+
+    Returns:
+        RGBA (height, width, 4); fully transparent where the map has nothing to show.
+    """
+    width, height = size
+    scaled = for_the_eye(attribution)
+    if scaled is None:
+        return np.zeros((height, width, 4), np.uint8)
+    smooth = Image.fromarray(scaled).resize((width, height), Image.Resampling.BICUBIC)
+    value = np.clip(np.asarray(smooth), 0, 1)
+    alpha = opacity * (OVERLAY_FLOOR + (1 - OVERLAY_FLOOR) * value)
+    return np.dstack(
+        [COLOURS[np.rint(value * 255).astype(np.intp)], np.rint(alpha * 255).astype(np.uint8)]
+    ).astype(np.uint8)
+
+
+def overlay_png(attribution: FloatMap, size: tuple[int, int], opacity: float = 1.0) -> bytes:
+    """Return `overlay_pixels` as a PNG."""
+    return _encode(Image.fromarray(overlay_pixels(attribution, size, opacity)), "PNG")
+
+
+def colour_bar(width: int = 256, height: int = 8) -> bytes:
+    """Return the colour map as a horizontal bar, a PNG."""
+    row = COLOURS[np.linspace(0, 255, width).astype(np.intp)]
+    return _encode(Image.fromarray(np.broadcast_to(row, (height, width, 3)).copy()), "PNG")
+
+
+def decode_image(data: bytes) -> Pixels | None:
+    """Decode a thumbnail or a small image into RGB (h, w, 3), upright; None where the bytes are no image."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def mean_image(thumbnails: Iterable[bytes], size: tuple[int, int] = (224, 224)) -> Pixels | None:
+    """Average thumbnails pixel by pixel at the given width and height; None where there is none to average."""
+    total = np.zeros((size[1], size[0], 3))
+    count = 0
+    for data in thumbnails:
+        pixels = decode_image(data)
+        if pixels is not None:
+            total += np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+            count += 1
+    return np.rint(total / count).astype(np.uint8) if count else None
+
+
+def image_bytes(pixels: Pixels, kind: str = "WEBP", quality: int = 85) -> bytes:
+    """Encode RGB or RGBA pixels for the browser."""
+    return _encode(Image.fromarray(pixels), kind, quality)
+
+
+def data_url(data: bytes, mime: str = "image/webp") -> str:
+    """Return bytes as a ``data:`` URL."""
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _encode(image: Image.Image, kind: str, quality: int = 85) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": quality} if kind in ("WEBP", "JPEG") else {}))
+    return buffer.getvalue()

@@ -1,0 +1,77 @@
+"""The sidebar: the pages, the run, and what the run is about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import streamlit as st
+from streamlit.navigation.page import Page
+
+from cache.errors import GazelakeError
+from cache.manifest import Manifest
+from dashboard import data
+from dashboard.notices import plain
+from dashboard.session import param, set_params, shared_params
+
+MENU = ("overview", "browse", "region")
+_PICKER = "sidebar_run"
+
+
+def draw(pages: Mapping[str, Page], current: Page) -> None:
+    """Draw the sidebar; links keep the run, the filter and the method."""
+    runs = data.list_runs()
+    with st.sidebar:
+        st.html('<div class="gl-brand"><span class="gl-mark"></span>Gazelake</div>')
+        with st.container(key="menu", gap="xxsmall"):
+            for name in MENU:
+                page = pages[name]
+                st.page_link(
+                    page, label=page.title, icon=page.icon, width="stretch", query_params=shared_params()
+                )
+        name = param("run")
+        if len(runs) > 1 or (runs and name and name not in runs):
+            st.session_state[_PICKER] = name if name in runs else None
+            st.selectbox(
+                "Run", list(runs), key=_PICKER, on_change=_choose_run, placeholder="Choose a run", filter_mode=None
+            )
+        path = runs.get(name)
+        if path is not None:
+            try:
+                _facts(data.open_catalog(path).manifest)
+            except GazelakeError:
+                pass  # the page itself says what is wrong
+    del current
+
+
+def _choose_run() -> None:
+    chosen = st.session_state[_PICKER]
+    if chosen:
+        set_params(run=chosen, filter=None, method=None, target=None, page=None, id=None)
+
+
+def _facts(manifest: Manifest) -> None:
+    rows: list[tuple[str, str]] = [
+        ("Run", manifest.name),
+        ("Images", f"{manifest.rows('samples'):,}"),
+        ("Classes", f"{len(manifest.classes):,}"),
+        ("Model", str(manifest.model.get("architecture") or manifest.model.get("source") or "")),
+        ("Layer", str(manifest.model.get("target_layer") or "")),
+        ("Input", _input(manifest)),
+        ("Updated", _day(manifest.updated)),
+    ]
+    lines = [f"| {plain(k)} | {plain(v)} |" for k, v in rows if v]
+    with st.container(key="facts"):
+        st.markdown("\n".join(["| | |", "|:--|:--|", *lines]))
+
+
+def _input(manifest: Manifest) -> str:
+    size = manifest.preprocessing.get("size")
+    return f"{size[1]} × {size[0]} px" if isinstance(size, list) and len(size) == 2 else ""
+
+
+def _day(moment: str) -> str:
+    try:
+        return datetime.fromisoformat(moment).strftime("%-d %b %Y, %H:%M UTC")
+    except ValueError:
+        return ""

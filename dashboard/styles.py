@@ -1,0 +1,41 @@
+"""The few rules that Streamlit's theme cannot say; colours come from the theme, so both themes follow."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.rendering import PALETTE
+
+_RULES = f"""
+:root {{ --gl-right: {PALETTE.right}; --gl-wrong: {PALETTE.wrong}; --gl-neutral: {PALETTE.neutral}; }}
+.stMainBlockContainer {{ padding: 1.6rem 2.2rem 3rem; max-width: none; }}
+.stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
+.stAppHeader button, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}
+section[data-testid="stSidebar"] {{ width: 232px !important; min-width: 0; }}
+section[data-testid="stSidebar"] [data-testid="stSidebarHeader"] {{ height: 2rem; padding-bottom: 0; margin-bottom: 0; }}
+section[data-testid="stSidebar"] [data-testid="stSidebarUserContent"] {{ padding: 0 1rem 1rem; }}
+.gl-brand {{ display: flex; align-items: center; gap: .6rem; font-weight: 650; font-size: 1.2rem; letter-spacing: -.01em; padding: 0 .25rem .4rem; }}
+.gl-mark {{ width: 1.35rem; height: 1.35rem; border-radius: 50%; flex: none;
+  background: radial-gradient(circle at 62% 40%, #fcffa4 0 9%, #fca50a 20%, #bc3754 38%, #420a68 58%, #0B7285 60% 100%); }}
+h1 {{ font-size: 1.55rem !important; font-weight: 650 !important; letter-spacing: -.015em; padding: .1rem 0 .2rem !important; }}
+h2 {{ font-size: 1.2rem !important; font-weight: 620 !important; }}
+h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
+.st-key-facts table {{ width: 100%; font-size: .8rem; border: 0; }}
+.st-key-facts thead {{ display: none; }}
+.st-key-facts td {{ border: 0 !important; padding: .16rem .25rem !important; vertical-align: top; overflow-wrap: anywhere; }}
+.st-key-facts td:first-child {{ opacity: .62; width: 4.2rem; padding-right: .5rem !important; overflow-wrap: normal; }}
+.st-key-facts {{ border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); padding-top: .7rem; margin-top: .2rem; }}
+.st-key-chips {{ gap: .4rem; }}
+.st-key-chips button {{ min-height: 1.75rem; padding: .05rem .65rem; border-radius: 999px; }}
+.st-key-chips button p {{ font-size: .82rem; }}
+.st-key-notice {{ max-width: 46rem; margin: 8vh auto 0; padding: 1.6rem 1.8rem; border-radius: 14px;
+  border: 1px solid color-mix(in srgb, currentColor 14%, transparent); }}
+.st-key-sentence p {{ font-size: 1rem; }}
+.gl-muted {{ opacity: .66; }}
+[class*="st-key-stats_"] table {{ font-size: .84rem; }}
+"""
+
+
+def apply() -> None:
+    """Put the rules on the page."""
+    st.html(f"<style>{_RULES}</style>")

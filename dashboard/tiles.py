@@ -1,0 +1,108 @@
+"""From samples to the tiles of a gallery: pictures, maps and what stands under them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cache import profiles
+from cache.catalog import Catalog
+from cache.fields import class_title
+from dashboard.components.gallery import EncodedMap, Gallery, Group, Tile, encoded
+from dashboard.data import ask
+from dashboard.rendering import PALETTE, data_url
+from dashboard.session import PageContext, link_to
+
+MANY_METHODS = 9
+"""Methods that a gallery carries, one a digit."""
+Row = Mapping[str, Any]
+
+
+def outcome_mark(correct: bool | None) -> tuple[str, str]:
+    """Return the sign and colour that tell right from wrong; the sign alone is enough."""
+    if correct is None:
+        return "–", PALETTE.neutral
+    return ("✓", PALETTE.right) if correct else ("✗", PALETTE.wrong)
+
+
+def outcome_text(classes: Sequence[str], row: Row) -> str:
+    """Say what a sample is and what it was taken for."""
+    predicted = class_title(classes, row["pred"])
+    if row["correct"] is False:
+        return f"{class_title(classes, row['label'])} → {predicted}"
+    return predicted
+
+
+def outcome_words(classes: Sequence[str], row: Row) -> str:
+    """Describe a sample's picture for those who do not see it."""
+    predicted = class_title(classes, row["pred"])
+    sure = "" if row["confidence"] is None else f", {row['confidence']:.0%} sure"
+    if row["correct"] is None:
+        return f"{row['sample_id']}: predicted {predicted}{sure}"
+    if row["correct"]:
+        return f"{row['sample_id']}: {predicted}, predicted rightly{sure}"
+    return f"{row['sample_id']}: {class_title(classes, row['label'])}, wrongly predicted {predicted}{sure}"
+
+
+def gallery_methods(context: PageContext) -> list[tuple[str, str]]:
+    """Return the name and title of the methods a gallery offers; the current one is always among them."""
+    names = list(context.manifest.methods)[:MANY_METHODS]
+    if context.method and context.method not in names:
+        names[-1] = context.method
+    return [(name, str(context.manifest.methods[name].get("title", name))) for name in names]
+
+
+def encoded_maps(
+    catalog: Catalog, sample_ids: tuple[str, ...], methods: tuple[str, ...], target: str
+) -> dict[str, dict[str, EncodedMap | None]]:
+    """Return every sample's maps as the browser draws them, by sample and method."""
+    found: dict[str, dict[str, EncodedMap | None]] = {sample_id: {} for sample_id in sample_ids}
+    for method in methods:
+        maps = profiles.maps(catalog, sample_ids, method, target)
+        for sample_id in sample_ids:
+            found[sample_id][method] = encoded(maps.get(sample_id))
+    return found
+
+
+def pictures(catalog: Catalog, sample_ids: tuple[str, ...]) -> dict[str, str]:
+    """Return the thumbnails of samples as URLs."""
+    return {key: data_url(image) for key, image in profiles.thumbnails(catalog, sample_ids).items()}
+
+
+def sample_gallery(
+    context: PageContext,
+    rows: Sequence[Row],
+    note: Callable[[Row], str] | None = None,
+    **params: Any,
+) -> Gallery:
+    """Return a gallery of samples.
+
+    Args:
+        context: The page's context.
+        rows: Rows of `cache.queries.page`, or dictionaries with the same columns.
+        note: What stands in the second line; the sample's id where it is None.
+        params: More parameters of the links to the samples' pages.
+    """
+    classes = context.manifest.classes
+    ids = tuple(str(row["sample_id"]) for row in rows)
+    methods = gallery_methods(context)
+    maps = ask(context.catalog, encoded_maps, ids, tuple(name for name, _ in methods), context.target)
+    images = ask(context.catalog, pictures, ids)
+    size = context.manifest.preprocessing.get("size") or [1, 1]
+    tiles = [
+        Tile(
+            id=str(row["sample_id"]),
+            image=str(row["sample_id"]),
+            text=outcome_text(classes, row),
+            alt=outcome_words(classes, row),
+            href=link_to("sample", id=row["sample_id"], **params),
+            maps=maps[str(row["sample_id"])] if methods else None,
+            mark=outcome_mark(row["correct"]),
+            value="" if row["confidence"] is None else f"{row['confidence']:.0%}",
+            note=note(row) if note else str(row["sample_id"]),
+            title=str(row["sample_id"]),
+            ratio=size[1] / size[0],
+        )
+        for row in rows
+    ]
+    return Gallery([Group(tiles)], images, methods, context.manifest.default_method)

@@ -1,0 +1,1 @@
+"""Attribution: which parts of an image a network's score rests on."""

@@ -1,0 +1,325 @@
+"""Explaining with the activation family: one forward pass, and one backward pass through the head, for all of it.
+
+The target layer's output is detached and made a leaf, so that the graph holds the head only; the methods
+themselves are in :mod:`engine.attribution.cams`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cache.errors import LayerError, MethodError, ModelError
+from cache.maps import area_matrix
+from engine.attribution.cams import FAMILY, Evidence, at_least_float32
+from engine.attribution.registry import Method, MethodRequest
+from engine.layers import Capture, TargetLayer, capturing, last_linear, trace
+
+SAME_ON_POOLED_HEADS = ("gradcam", "xgradcam", "hirescam")
+"""Methods that agree, up to scale and what they keep of the sign, where every position has the same gradient."""
+
+
+def attended_features(activations: Tensor, maps: Tensor) -> Tensor:
+    """Return the activations averaged under a map: Σ_ij A_ij p_ij, with p the map's positive part over its sum.
+
+    Args:
+        activations: (N, C, H, W).
+        maps: (N, h, w); resampled by area where the resolution is not the layer's.
+
+    Returns:
+        (N, C) float32; rows of NaN where the map has no positive mass or is not finite.
+    """
+    positive = at_least_float32(maps).relu()
+    positive = positive / positive.amax((1, 2), keepdim=True)
+    (height, width), (rows, columns) = activations.shape[2:], maps.shape[1:]
+    if (rows, columns) != (height, width):
+        down = torch.as_tensor(area_matrix(rows, height)).to(positive)
+        across = torch.as_tensor(area_matrix(columns, width)).to(positive)
+        positive = down @ positive @ across.T
+    share = (positive / positive.sum((1, 2), keepdim=True)).flatten(1)
+    flat = at_least_float32(activations).flatten(2)
+    return torch.bmm(flat, share.to(flat.dtype).unsqueeze(2)).squeeze(2).float()
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Scores that are linear in the mean activations: S = mean(A) Wᵀ + b, verified on a probe."""
+
+    weight: Tensor
+    """W, (classes, channels)."""
+    bias: Tensor
+    """b, (classes,)."""
+
+
+@dataclass(frozen=True)
+class ActivationResult:
+    """What one forward pass gave.
+
+    Attributes:
+        logits: The network's output, (N, outputs).
+        scores: One score a class, (N, classes); two for a single logit.
+        targets: Classes explained, (N, T); −1 where none was asked for.
+        activations: The target layer's output, (N, C, h, w).
+        penultimate: Input of the last linear layer, or the mean activations, (N, d) float32.
+        maps: Method name to maps (N, T, h, w), float32, unscaled; NaN where the target is −1.
+    """
+
+    logits: Tensor
+    scores: Tensor
+    targets: Tensor
+    activations: Tensor
+    penultimate: Tensor
+    maps: dict[str, Tensor]
+
+
+class ActivationExplainer:
+    """Explains batches with any methods of the activation family, from one forward pass each.
+
+    The network is left as it was found: hooks, modes, gradients and grad mode, after errors too.
+
+    Args:
+        module: The network; its output is (N, outputs).
+        layer: Where to look, from `find_target_layer` or `resolve_target_layer`.
+        example: A batch of one or more inputs on the network's device, to learn what kind of head it has.
+        scores: Turns logits into one score a class, as a single logit z becomes (−z, z).
+
+    Attributes:
+        head: The linear head, where the scores are one linear layer of the mean activations.
+        pooled: Whether the scores depend on the activations through their mean alone.
+
+    Raises:
+        LayerError: The layer does not run.
+        ModelError: The output is not (N, outputs).
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layer: TargetLayer,
+        example: Tensor,
+        scores: Callable[[Tensor], Tensor] = lambda logits: logits,
+    ) -> None:
+        self.module = module
+        self.layer = layer
+        self.scores = scores
+        self._linear = last_linear(trace(module, example), layer)
+        self._frozen = False
+        self.pooled = False
+        self.differentiable = False
+        self.head: LinearHead | None = None
+        self._probe(example)
+
+    def refusal(self, method: Method) -> str | None:
+        """Return the sentence that says why this network cannot take a method, None where it can."""
+        name = type(self.module).__name__
+        if method.family != FAMILY or "attention" in method.needs:
+            return f"{method.title} is not one of the methods on a layer's activations."
+        if "linear_head" in method.needs and self.head is None:
+            return (
+                f"{method.title} needs a head of global average pooling and one linear layer after "
+                f"'{self.layer.name}', which {name} does not have; Grad-CAM works for any head."
+            )
+        if "gradients" in method.needs and not self.differentiable:
+            return (
+                f"{method.title} needs gradients, and the scores of {name} have none with respect to "
+                f"'{self.layer.name}': choose another layer, or CAM and Eigen-CAM."
+            )
+        return None
+
+    def equivalent(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """Return, for each of the methods, the others whose maps are the same up to scale on this network.
+
+        Where the head pools globally, every position has the same gradient, so Grad-CAM, XGrad-CAM and HiRes-CAM
+        coincide (the first two keep the positive part); where it is one linear layer besides, CAM joins them.
+        """
+        alike = (*SAME_ON_POOLED_HEADS, *(("cam",) if self.head else ())) if self.pooled else ()
+        asked = list(names)
+        return {n: [o for o in asked if o != n and o in alike] if n in alike else [] for n in asked}
+
+    def explain(
+        self,
+        batch: Tensor,
+        targets: Tensor | Callable[[Tensor], Tensor],
+        methods: Sequence[MethodRequest],
+    ) -> ActivationResult:
+        """Explain a batch.
+
+        Args:
+            batch: Inputs, (N, C, H, W), on the network's device.
+            targets: Classes, (N, T) int64, or a function of the scores (N, classes) that returns them; −1 asks
+                for nothing, as in the second column where the label equals the prediction. The first column
+                that asks for a class costs the head's backward pass, later ones their own rows only.
+            methods: What to compute; each must be one that `refusal` lets pass.
+
+        Raises:
+            MethodError: The network cannot take one of the methods.
+        """
+        for request in methods:
+            if reason := self.refusal(request.method):
+                raise MethodError(reason)
+        gradients = any("gradients" in request.method.needs for request in methods)
+        with self._capturing(gradients) as capture:
+            logits, scores = self._forward(batch)
+            activations = self._activations(capture)
+            chosen = targets(scores.detach()) if callable(targets) else targets
+            chosen = chosen.to(scores.device)
+            maps = self._maps(activations, scores, chosen, methods, gradients)
+        return ActivationResult(
+            logits.detach(),
+            scores.detach(),
+            chosen,
+            activations.detach(),
+            self._penultimate(capture, len(batch)),
+            maps,
+        )
+
+    def _maps(
+        self,
+        activations: Tensor,
+        scores: Tensor,
+        targets: Tensor,
+        methods: Sequence[MethodRequest],
+        gradients: bool,
+    ) -> dict[str, Tensor]:
+        """Compute (N, T, h, w) maps of every method, a column of targets at a time."""
+        detached = activations.detach()
+        rows, columns = targets.shape
+        empty = detached.new_full((rows, columns, *detached.shape[2:]), torch.nan, dtype=torch.float32)
+        maps = {request.name: empty.clone() for request in methods}
+        for request in methods:
+            if not request.method.class_dependent:
+                common = request.method.compute(Evidence(detached), **request.parameters)
+                wanted = (targets >= 0)[:, :, None, None]
+                maps[request.name] = torch.where(wanted, common.float()[:, None], torch.nan)
+        dependent = [request for request in methods if request.method.class_dependent]
+        for column in range(columns if dependent else 0):
+            asked = targets[:, column] >= 0
+            where = asked.nonzero()[:, 0]
+            if len(where) == 0:
+                continue
+            gradient = None
+            classes = targets[:, column].clamp(min=0)
+            if gradients:
+                chosen = scores.gather(1, classes[:, None])[:, 0]
+                total = torch.where(asked, chosen, 0).sum()
+                (gradient,) = torch.autograd.grad(total, activations, retain_graph=column < columns - 1)
+                if self.pooled:
+                    gradient = gradient[:, :, :1, :1]
+            weights = self.head.weight[classes] if self.head else None
+            with torch.no_grad():
+                some = len(where) < rows
+                evidence = Evidence(
+                    detached[where] if some else detached,
+                    gradient[where] if some and gradient is not None else gradient,
+                    weights[where] if some and weights is not None else weights,
+                )
+                for request in dependent:
+                    found = request.method.compute(evidence, **request.parameters).float()
+                    if some:
+                        maps[request.name][where, column] = found
+                    else:
+                        maps[request.name][:, column] = found
+        return maps
+
+    def _forward(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.module(batch)
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(batch):
+            said = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise ModelError(
+                f"the output of {type(self.module).__name__} is not (batch, classes) but {said}: "
+                "return the logits alone."
+            )
+        return logits, self.scores(logits)
+
+    def _activations(self, capture: Capture) -> Tensor:
+        if capture.activations is None:
+            raise LayerError(
+                f"layer '{self.layer.name}' did not run in the forward pass: "
+                "name one that every input passes through with --target-layer."
+            )
+        return capture.activations
+
+    def _penultimate(self, capture: Capture, count: int) -> Tensor:
+        features = capture.features
+        if features is None or features.shape[0] != count or features[0].numel() != features.shape[-1]:
+            features = self._activations(capture).detach().mean((2, 3))
+        return features.flatten(1).float()
+
+    @contextmanager
+    def _capturing(
+        self, gradients: bool, replace: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[Capture]:
+        with capturing(
+            self.module, self.layer, self._linear, gradients=gradients, frozen=self._frozen, replace=replace
+        ) as capture:
+            yield capture
+
+    def _probe(self, example: Tensor) -> None:
+        """Learn whether gradients reach the layer, whether the head pools globally, and whether it is linear."""
+        plain = self._gradient_of_mixture(example, None)
+        if plain is None:
+            self._frozen = True
+            plain = self._gradient_of_mixture(example, None)
+        self.differentiable = plain is not None
+
+        def disturb(activations: Tensor) -> Tensor:
+            # Noise of both signs and another mean: a ReLU or a maximum after the layer cannot stay unseen.
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(activations.shape, generator=generator).to(activations)
+            return activations + (noise + 0.5) * activations.float().std().clamp(min=1).to(activations)
+
+        noisy = self._gradient_of_mixture(example, disturb)
+        self.pooled = (
+            plain is not None and noisy is not None and _same_everywhere(plain) and _same_everywhere(noisy)
+        )
+        with self._capturing(False, disturb) as capture:
+            logits, scores = self._forward(example)
+            self.head = self._linear_head(self._activations(capture), logits, scores)
+
+    def _gradient_of_mixture(
+        self, example: Tensor, replace: Callable[[Tensor], Tensor] | None
+    ) -> Tensor | None:
+        with self._capturing(True, replace) as capture:
+            _, scores = self._forward(example)
+            if not scores.requires_grad:
+                return None
+            generator = torch.Generator().manual_seed(1)
+            mixture = torch.randn(scores.shape, generator=generator).to(scores)
+            (gradient,) = torch.autograd.grad(
+                (scores * mixture).sum(), self._activations(capture), allow_unused=True
+            )
+        return gradient
+
+    def _linear_head(self, activations: Tensor, logits: Tensor, scores: Tensor) -> LinearHead | None:
+        """Return the head if the scores equal the last linear layer of the mean activations, or these themselves."""
+        mean = at_least_float32(activations).mean((2, 3))
+        channels, outputs = mean.shape[1], logits.shape[1]
+        weight, bias = torch.eye(outputs).to(mean), torch.zeros(outputs).to(mean)
+        if self._linear is not None:
+            linear = self._linear.module
+            assert isinstance(linear, nn.Linear)
+            weight = linear.weight.detach().to(mean)
+            bias = bias if linear.bias is None else linear.bias.detach().to(mean)
+        if weight.shape != (outputs, channels):
+            return None
+        # A linear `scores` is linear on the rows of the weights as well, which the comparison below verifies.
+        origin = self.scores(bias[None]).detach()
+        weight, bias = (self.scores(weight.T + bias) - origin).T.contiguous(), origin[0]
+        expected = mean @ weight.T
+        rounding = 100 * torch.finfo(logits.dtype).eps * scores.abs().max()
+        visible = expected.std() > 10 * rounding
+        agrees = ((scores - bias) - expected).abs().max() <= rounding + 1e-4 * expected.std()
+        if not bool(visible & agrees):
+            return None
+        return LinearHead(weight, bias)
+
+
+def _same_everywhere(gradient: Tensor) -> bool:
+    """Tell whether a gradient (N, C, H, W) is not zero and the same at every position."""
+    largest = gradient.abs().max()
+    difference = (gradient - gradient[:, :, :1, :1]).abs().max()
+    return bool(largest > 0) and bool(difference <= 100 * torch.finfo(gradient.dtype).eps * largest)

@@ -1,0 +1,168 @@
+"""Checkpoints: weights from a file, without ever running code from it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cache.errors import ModelError
+
+_NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+_IGNORED = "num_batches_tracked"
+"""A counter that batch normalisation does not use when it predicts; old checkpoints lack it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's tensors by name, and what else it says about its model.
+
+    Attributes:
+        path: The file.
+        tensors: The state dictionary.
+        classes: Class names, where the file holds ``classes``.
+        preprocessing: Declared preprocessing, where the file holds ``preprocessing``.
+    """
+
+    path: str
+    tensors: dict[str, torch.Tensor]
+    classes: list[str] | None = None
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+
+
+def load_checkpoint(path: str) -> Checkpoint:
+    """Read a checkpoint: a state dictionary, alone or under a usual key, from PyTorch or safetensors.
+
+    Raises:
+        ModelError: missing, damaged, without weights, or only readable by running code that it contains.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ModelError(f"There is no checkpoint at {path}: check the path.")
+    content = _read_safetensors(path, file) if file.suffix == ".safetensors" else _read_torch(path, file)
+    tensors = _state_dict(content)
+    if not tensors:
+        raise ModelError(
+            f"The checkpoint {path} holds no weights: save model.state_dict(), alone or under 'state_dict' or 'model'."
+        )
+    extras = content if isinstance(content, Mapping) else {}
+    classes, preprocessing = extras.get("classes"), extras.get("preprocessing")
+    return Checkpoint(
+        path,
+        tensors,
+        [str(name) for name in classes] if isinstance(classes, list | tuple) else None,
+        dict(preprocessing) if isinstance(preprocessing, Mapping) else {},
+    )
+
+
+def _read_torch(path: str, file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        if "GLOBAL" in text or "Unsupported" in text or "not an allowed" in text:
+            found = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand) ([\w.]+)", text)
+            what = f" ({next(g for g in found.groups() if g)})" if found else ""
+            raise ModelError(
+                f"The checkpoint {path} holds Python objects{what} and loading them would run code, so nothing was "
+                "loaded: save its weights alone with torch.save(model.state_dict(), FILE)."
+            ) from error
+        raise _damaged(path) from error
+    except PermissionError as error:
+        raise ModelError(f"The checkpoint {path} may not be read: permission denied.") from error
+    except Exception as error:  # torch's readers of zip, tar and pickle raise many kinds on damaged bytes
+        if "TorchScript" in str(error):
+            raise ModelError(
+                f"The checkpoint {path} is a TorchScript program, not weights: save torch.save(model.state_dict(), FILE)."
+            ) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: str) -> ModelError:
+    return ModelError(
+        f"The checkpoint {path} cannot be read: it is cut short or no PyTorch file; copy it again."
+    )
+
+
+def _read_safetensors(path: str, file: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ModelError(
+            f"The checkpoint {path} needs the package safetensors: install it, or save with torch.save."
+        ) from error
+    try:
+        return load_file(file)
+    except Exception as error:  # its errors are of a Rust type of its own
+        raise _damaged(path) from error
+
+
+def _state_dict(content: Any) -> dict[str, torch.Tensor]:
+    """Find the tensors: the content itself, or what lies under one of the usual keys."""
+    if not isinstance(content, Mapping):
+        return {}
+    for nest in _NESTS:
+        if isinstance(content.get(nest), Mapping):
+            return _state_dict(content[nest])
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def fitted_names(tensors: Mapping[str, torch.Tensor], own: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors without the prefixes that wrappers put before every name, where the model has none such."""
+    names, renamed = set(own), dict(tensors)
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _PREFIXES:
+            if not all(name.startswith(prefix) for name in renamed):
+                continue
+            if not any(name.startswith(prefix) for name in names):
+                renamed = {name[len(prefix) :]: value for name, value in renamed.items()}
+                stripped = bool(renamed) and all(renamed)
+    return renamed
+
+
+def apply_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
+    """Load a checkpoint's weights into a network.
+
+    Raises:
+        ModelError: names or shapes do not fit; it names up to three of them.
+    """
+    own = module.state_dict()
+    given = fitted_names(checkpoint.tensors, own)
+    missing = [name for name in own if name not in given and not name.endswith(_IGNORED)]
+    unexpected = [name for name in given if name not in own and not name.endswith(_IGNORED)]
+    wrong = [
+        f"{name} is {_shape(given[name])} instead of {_shape(own[name])}"
+        for name in own
+        if name in given and not nn.parameter.is_lazy(own[name]) and given[name].shape != own[name].shape
+    ]
+    problems = []
+    if missing:
+        problems.append(f"it lacks {_few(missing)}")
+    if unexpected:
+        problems.append(f"it has the unknown {_few(unexpected)}")
+    if wrong:
+        problems.append(_few(wrong))
+    if problems:
+        raise ModelError(
+            f"The checkpoint {checkpoint.path} does not fit {type(module).__name__}: {'; '.join(problems)}: "
+            "give the model that it was saved from."
+        )
+    module.load_state_dict({name: value for name, value in given.items() if name in own}, strict=False)
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,262 @@
+"""The engine's command line: ``python -m engine COMMAND``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cache.errors import GazelakeError
+from cache.parts import digest
+from cache.run import Run
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Gazelake explains every image of a dataset once, for the dashboard to show.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False, soft_wrap=True)
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
+
+
+@app.command()
+def explain(
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of classes, CSV or Parquet table, CSV of pixels, torchvision:NAME@ROOT, or a URL."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="torchvision:NAME, timm:NAME, path/to/file.py:factory or package.module:factory."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the run; completed where it is there already.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with any of these options.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Published weights, such as DEFAULT.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Weights of one's own: .pt, .pth or .safetensors.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Names with parameters, or a preset; `methods` lists them. [fast]")
+    ] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Classes to explain: pred, true, top:K, names or indices. [pred,true]")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of the outputs: a file, one a line, or imagenet.")
+    ] = None,
+    class_map: Annotated[Path | None, typer.Option(help="File that sends dataset labels to classes.")] = None,
+    target_layer: Annotated[
+        str | None, typer.Option(help="Layer whose activations are explained. [found]")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the model's input in pixels.")] = None,
+    resize: Annotated[int | None, typer.Option(help="Shorter side before the centre crop.")] = None,
+    fit: Annotated[str | None, typer.Option(help="crop, squash or pad.")] = None,
+    interpolation: Annotated[str | None, typer.Option(help="bilinear, bicubic, nearest, …")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Subtracted from pixels in 0..1: one number, or three.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Divides after that.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="Images a forward pass. [auto]")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
+    data_root: Annotated[str | None, typer.Option(help="Where a table's relative paths start.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="Column of a table that holds paths.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of a table that holds labels.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of a table that holds sample ids.")] = None,
+    label_names: Annotated[
+        bool | None, typer.Option("--label-names", help="Labels that are whole numbers are class names.")
+    ] = None,
+    unlabelled: Annotated[
+        bool | None, typer.Option("--unlabelled", help="Take every image below a folder, without labels.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a torchvision dataset.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Where the work is done: local. [local]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads that read and decode. [one a core]")] = None,
+    publish_every: Annotated[float | None, typer.Option(help="Seconds between publications. [30]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run on the pages. [its directory's]")] = None,
+) -> None:
+    """Explain every image of a dataset into a run, or complete a run."""
+    options = {key: value for key, value in locals().items() if key not in ("config",)}
+    from engine.config import read_config
+
+    settings = read_config(_complete(options), config)
+    run_explain(settings)
+
+
+def run_explain(settings: Any) -> None:
+    """Explain, with progress on the terminal and a summary at the end."""
+    from engine.executors.local import AuditInterruptedError
+    from engine.explain import explain as carry_out
+    from engine.progress import ConsoleReporter
+
+    reporter = ConsoleReporter(console)
+    try:
+        with reporter.running():
+            summary = carry_out(settings, reporter)
+    except AuditInterruptedError:
+        run = Run.open(settings.out)
+        console.print(
+            f"Stopped: {run.manifest.progress.done:,} of {run.manifest.progress.planned:,} samples are published; "
+            "the same command goes on from there."
+        )
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    for line in summary_lines(summary):
+        console.print(line, markup=False)
+
+
+def summary_lines(summary: Any) -> list[str]:
+    """Return what an audit came to, in lines for a person, with the next command at the end."""
+    counts = summary.counts
+    did = [f"{counts.explained:,} explained"]
+    if counts.completed:
+        did.append(f"{counts.completed:,} completed with what was missing")
+    if counts.reused:
+        did.append(
+            f"{counts.reused:,} reused"
+            + (f" ({counts.copied:,} moved or relabelled)" if counts.copied else "")
+        )
+    if summary.removed:
+        did.append(f"{summary.removed:,} no longer in the dataset")
+    failed = sum(counts.failed.values())
+    if failed:
+        kinds = ", ".join(
+            f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(counts.failed.items())
+        )
+        did.append(f"{failed:,} failed ({kinds})")
+    computed = counts.explained + counts.completed
+    rate = f" ({computed / summary.seconds:.1f} images/s)" if computed and summary.seconds else ""
+    lines = ["", f"{' · '.join(did)} in {summary.seconds:.1f} s{rate}"]
+    if summary.accuracy is not None:
+        lines.append(
+            f"Accuracy {summary.accuracy:.1%} on {summary.labelled:,} labelled samples: {summary.wrong:,} are wrong."
+        )
+    else:
+        lines.append(f"{summary.samples:,} samples without labels: accuracy is unknown.")
+    lines += [
+        f"{count:,} maps of {method} hold no positive attribution; the pages count them apart."
+        for method, count in counts.degenerate.items()
+        if count
+    ]
+    lines += [f"Note: {notice}" for notice in summary.notices]
+    if failed:
+        lines.append(f"What failed and why:  python -m engine errors {summary.run}")
+    lines.append(f"Look at it:           python -m dashboard serve {summary.run}")
+    return lines
+
+
+@app.command()
+def status(
+    run: RunArgument,
+    verify: Annotated[bool, typer.Option("--verify", help="Check every byte against the manifest.")] = False,
+) -> None:
+    """Tell what a run holds, and whether it is whole."""
+    opened = Run.open(run)
+    manifest = opened.manifest
+    writing = opened.is_being_written()
+    state = "being written" if writing else "interrupted" if manifest.state == "running" else manifest.state
+    console.print(
+        f"{manifest.name}: {state}, generation {manifest.generation}, updated {manifest.updated}",
+        markup=False,
+    )
+    progress = manifest.progress
+    console.print(f"{progress.done:,} of {progress.planned:,} samples, {progress.failed:,} failed")
+    console.print(f"data   {manifest.dataset.get('source')}", markup=False)
+    console.print(f"model  {manifest.model.get('source')} ({manifest.model.get('weights')})", markup=False)
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("table", "left"), ("rows", "right"), ("parts", "right"), ("MB", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for name, parts in sorted(manifest.parts.items()):
+        size = sum(part.bytes for part in parts) / 1e6
+        table.add_row(name, f"{sum(part.rows for part in parts):,}", str(len(parts)), f"{size:,.1f}")
+    console.print(table)
+    damaged = list(opened.damaged)
+    if verify:
+        damaged += [
+            f"{name}/{part.name}"
+            for name, parts in manifest.parts.items()
+            for part in parts
+            if f"{name}/{part.name}" not in damaged and digest(run / name / part.name) != part.sha256
+        ]
+    for part_name in damaged:
+        console.print(f"damaged: {part_name}", markup=False)
+    if damaged or (not writing and manifest.state != "complete"):
+        last = manifest.history[-1]["command"] if manifest.history else "the `explain` command that began it"
+        console.print(f"Complete it:  {last}", markup=False)
+    if damaged:
+        raise typer.Exit(EXIT_MISTAKE)
+
+
+@app.command()
+def errors(run: RunArgument) -> None:
+    """List the samples that could not be explained, and why."""
+    opened = Run.open(run)
+    rows = [row for path in opened.part_paths("errors") for row in pq.read_table(path).to_pylist()]
+    if not rows:
+        console.print("Every sample could be explained.")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("sample", "stage", "kind", "message"):
+        table.add_column(title, overflow="fold")
+    for row in sorted(rows, key=lambda row: (row["kind"], row["sample_id"])):
+        table.add_row(*(_plain(row[key]) for key in ("sample_id", "stage", "kind", "message")))
+    console.print(table)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods: what each needs, what it costs, its parameters and its reference."""
+    from engine.attribution.registry import PRESETS
+    from engine.attribution.registry import methods as registered
+
+    for method in registered().values():
+        presets = f"  [{', '.join(method.presets)}]" if method.presets else ""
+        console.print(f"{method.name}  {method.title}{presets}", markup=False, style="bold")
+        console.print(f"    {method.summary}", markup=False)
+        needs = ", ".join(sorted(need.replace("_", " ") for need in method.needs)) or "nothing special"
+        console.print(f"    needs {needs}; costs {method.passes}", markup=False)
+        for parameter in method.parameters:
+            default = str(parameter.default).lower() if parameter.type == "bool" else parameter.default
+            console.print(
+                f"    {parameter.name}={default}  {parameter.description} ({parameter.allowed})", markup=False
+            )
+        console.print(f"    {method.reference}", markup=False, style="dim")
+    console.print(
+        "\nPresets: " + "; ".join(f"{name}, {words}" for name, words in PRESETS.items()), markup=False
+    )
+
+
+def _complete(options: dict[str, Any]) -> dict[str, Any]:
+    """Read whole numbers where an option takes a number or a word."""
+    size = options.get("batch_size")
+    return options | ({"batch_size": int(size)} if isinstance(size, str) and size.isdigit() else {})
+
+
+def _plain(text: str) -> str:
+    """Keep rich from reading brackets in file names as markup."""
+    return text.replace("[", "\\[")
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user is one sentence and exit code 2."""
+    try:
+        app(standalone_mode=True)
+    except GazelakeError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", markup=False)
+        sys.exit(EXIT_MISTAKE)
+
+
+__all__ = ["app", "main", "run_explain", "summary_lines"]

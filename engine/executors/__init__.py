@@ -1,0 +1,1 @@
+"""Executors: where the work of an audit is done."""
