@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torchvision
@@ -46,14 +47,15 @@ def forward(network: nn.Module, batch: Tensor) -> Tensor:
 
 def best_format(network: nn.Module, batch: Tensor) -> tuple[nn.Module, Tensor, str]:
     """Return network and batch in the memory format whose forward pass is the faster here."""
-    taken = {}
-    for name, layout in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
-        network, batch = network.to(memory_format=layout), batch.to(memory_format=layout)
-        forward(network, batch)
-        taken[name] = min(seconds(lambda: forward(network, batch), batch.device) for _ in range(3))
+    taken: dict[str, float] = {}
+    layouts = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    for name, layout in layouts.items():
+        laid_network, laid_batch = network.to(memory_format=layout), batch.to(memory_format=layout)
+        task = partial(forward, laid_network, laid_batch)
+        task()
+        taken[name] = min(seconds(task, batch.device) for _ in range(3))
     best = min(taken, key=lambda name: taken[name])
-    layout = torch.channels_last if best == "channels_last" else torch.contiguous_format
-    return network.to(memory_format=layout), batch.to(memory_format=layout), best
+    return network.to(memory_format=layouts[best]), batch.to(memory_format=layouts[best]), best
 
 
 def contenders(network: nn.Module, batch: Tensor, targets: Tensor) -> dict[str, Callable[[], object]]:
@@ -134,7 +136,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
     for network in asked.network:
         run(network, asked.batch, asked.size, asked.repeats, torch.device(asked.device))
 

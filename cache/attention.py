@@ -18,6 +18,9 @@ from cache.maps import grid_from_corners
 from cache.schema import CORNERS
 from cache.selections import Counts, compiled, only_row
 
+OutcomeColumn = Literal["pred", "label"]
+"""What classes are told apart by: what the model says, or what is true."""
+
 
 @dataclass(frozen=True)
 class RegionSplit:
@@ -73,7 +76,7 @@ def region_split(catalog: Catalog, filter_: Filter, condition: RegionMass) -> Re
 
 
 def region_by_class(
-    catalog: Catalog, filter_: Filter, condition: RegionMass, by: Literal["pred", "label"] = "pred"
+    catalog: Catalog, filter_: Filter, condition: RegionMass, by: OutcomeColumn = "pred"
 ) -> pa.Table:
     """Part the samples of each class by a condition on a region; degenerate maps are on neither side.
 
@@ -81,8 +84,8 @@ def region_by_class(
         class (index), name, and n, labelled and wrong, each _inside and _outside; classes by index.
     """
     compiler, where = compiled(catalog, filter_)
-    inside = compiler.condition(condition)
-    columns = [f"s.{by} AS class"]
+    value, inside = compiler.value(by), compiler.condition(condition)
+    columns = [f"{value} AS class"]
     for side, test in (("inside", inside), ("outside", f"NOT {inside}")):
         columns += [
             f"count(*) FILTER ({test}) AS n_{side}",
@@ -90,7 +93,10 @@ def region_by_class(
             f"count(*) FILTER ({test} AND s.correct = FALSE) AS wrong_{side}",
         ]
     table = catalog.select(
-        ", ".join(columns), compiler, f"({where}) AND s.{by} IS NOT NULL", f"GROUP BY s.{by} ORDER BY s.{by}"
+        ", ".join(columns),
+        compiler,
+        f"({where}) AND {value} IS NOT NULL",
+        f"GROUP BY {value} ORDER BY {value}",
     )
     titles = class_titles(catalog.classes)
     names = pa.array([titles[i] for i in table["class"].to_pylist()], pa.string())

@@ -218,7 +218,10 @@ class Catalog:
             RunDamagedError: A part is missing or cannot be read.
         """
         with reading_errors(self.run):
-            parts = [pq.read_table(path, columns=list(columns)) for path in self.run.part_paths(table)]
+            parts = []
+            for path in self.run.part_paths(table):
+                with pq.ParquetFile(path) as file:
+                    parts.append(file.read(columns=list(columns)))
         return pa.concat_tables(parts) if parts else pa.table({})
 
     def rows_of_samples(self, positions: Sequence[int]) -> pa.Table:
@@ -291,7 +294,7 @@ class Catalog:
             places = [f"NULL::BIGINT AS {position}"] if position else []
             empty = [f"NULL::{kind} AS {identifier(name)}" for name, kind in columns.items()]
             return f"SELECT {', '.join(empty + places)} WHERE FALSE"
-        source = f"read_parquet([{', '.join(_path_literal(path) for path in paths)}], union_by_name = true)"
+        source = f"read_parquet([{', '.join(_path_literal(path) for path in paths)}], union_by_name = true, hive_partitioning = false)"
         held = self._held(table, source)
         taken = []
         for name, kind in columns.items():
@@ -326,7 +329,7 @@ class Catalog:
         with reading_errors(self.run):
             self._connection.execute(
                 f"CREATE TABLE samples AS SELECT {kept}, sample, label IS NOT NULL AS labelled, "
-                f"mask IS NOT NULL OR len(boxes) > 0 AS masked FROM ({rows})"
+                f"mask IS NOT NULL OR coalesce(len(boxes), 0) > 0 AS masked FROM ({rows})"
             )
 
     def source_table(self, source: Source) -> str:

@@ -170,9 +170,8 @@ def _bounded(condition: Range | RegionMass, manifest: Manifest) -> str:
     title = _title_of(declared, condition.field)
     if statistic:
         title += f" of {_map_title(condition.method, condition.target, manifest)}"
-    percentage = declared is not None and declared.unit in ("%", "share")
-    unit = " %" if percentage else f" {declared.unit}" if declared is not None and declared.unit else ""
-    return f"{title} {_between(condition.low, condition.high, _share if percentage else _number, unit)}"
+    unit = f" {declared.unit}" if declared is not None and declared.unit else ""
+    return f"{title} {_between(condition.low, condition.high, _number, unit)}"
 
 
 def _between(low: Scalar | None, high: Scalar | None, written: Callable[[Scalar], str], unit: str) -> str:

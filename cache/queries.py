@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from cache.attention import MeanMap, RegionSplit, mean_map, region_by_class, region_split
+from cache.attention import MeanMap, OutcomeColumn, RegionSplit, mean_map, region_by_class, region_split
 from cache.catalog import ON_DISK_ONLY, Catalog
+from cache.conditions import RegionMass
 from cache.distributions import (
     Histogram,
     OutcomeHistograms,
@@ -29,6 +30,7 @@ __all__ = [
     "Counts",
     "Histogram",
     "MeanMap",
+    "OutcomeColumn",
     "OutcomeHistograms",
     "Position",
     "RegionSplit",

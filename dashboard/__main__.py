@@ -110,9 +110,8 @@ def _open_when_ready(url: str, host: str, port: int) -> None:
 
 
 def _run_streamlit(address: str, port: int) -> None:
-    from streamlit.web import bootstrap, cli as streamlit_cli
+    from streamlit.web import cli as streamlit_cli
 
-    del bootstrap
     sys.argv = [
         "streamlit", "run", str(APP), f"--server.address={address}", f"--server.port={port}",
         "--server.headless=true", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false",

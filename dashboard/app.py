@@ -12,14 +12,14 @@ if _ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from cache.errors import GazelakeError  # noqa: E402
 from dashboard import notices, sidebar, styles  # noqa: E402
+from dashboard.rendering import emblem  # noqa: E402
 from dashboard.session import PAGES  # noqa: E402
 
 
 def main() -> None:
     """Draw the sidebar and the page that the URL names."""
-    st.set_page_config("Gazelake", page_icon=":material/water:", layout="wide")
+    st.set_page_config("Gazelake", page_icon=emblem(), layout="wide")
     styles.apply()
     pages = {
         name: st.Page(
@@ -32,11 +32,9 @@ def main() -> None:
         for name, info in PAGES.items()
     }
     page = st.navigation(list(pages.values()), position="hidden")
-    sidebar.draw(pages, page)
-    try:
+    sidebar.draw(pages)
+    with notices.told():
         page.run()
-    except GazelakeError as error:
-        notices.unusable_run(error)
 
 
 main()

@@ -61,6 +61,11 @@ def condition_of(region: Region, operator: str, share: float, method: str, targe
     return RegionMass(region, low, high, method, target)
 
 
+def narrowed(filter_: Filter, condition: RegionMass) -> Filter:
+    """Add a condition on a region to a filter, beside one that it may hold already: the counts mean both."""
+    return Filter((*filter_.conditions, condition))
+
+
 def mean_photo(
     catalog: Catalog, filter_: Filter, size: tuple[int, int], limit: int = AVERAGED
 ) -> tuple[NDArray[np.uint8] | None, int]:
@@ -77,7 +82,9 @@ def mass_histogram(catalog: Catalog, filter_: Filter, condition: RegionMass, bin
     compiler = catalog.compiler()
     where = compiler.all_of(filter_.conditions)
     mass = compiler.mass(condition)
-    values = catalog.select(f"{mass} AS mass", compiler, f"({where}) AND {mass} IS NOT NULL")["mass"].to_numpy()
+    values = catalog.select(f"{mass} AS mass", compiler, f"({where}) AND {mass} IS NOT NULL")[
+        "mass"
+    ].to_numpy()
     top = min(max(np.ceil(float(values.max(initial=0.0)) * 20) / 20, 0.05), 1.0)
     edges = np.linspace(0.0, top, bins + 1)
     counts, _ = np.histogram(np.clip(values, 0.0, top), edges)

@@ -47,6 +47,11 @@ def _text(name: object, longest: int | None = None) -> str:
     return html.escape(text, quote=False)
 
 
+def _rows(*columns: ArrayLike) -> list[list[float]]:
+    """Return columns as rows; lists, since typed arrays come back from a click as something else."""
+    return [list(row) for row in np.column_stack(columns).tolist()]
+
+
 def _figure(look: Look, height: int, **layout: object) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
@@ -58,7 +63,9 @@ def _figure(look: Look, height: int, **layout: object) -> go.Figure:
         hoverlabel={"align": "left"},
         hovermode="closest",
         showlegend=False,
-        modebar={"remove": ["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale", "resetScale"]},
+        modebar={
+            "remove": ["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale", "resetScale"]
+        },
         dragmode=False,
         **layout,
     )
@@ -77,7 +84,7 @@ def _fade(paper: str, colour: str) -> list[list[object]]:
     ]
 
 
-def confusion_figure(view: ConfusionView, look: Look, height: int | None = None) -> go.Figure:
+def confusion_figure(view: ConfusionView, look: Look) -> go.Figure:
     """Draw the confusion matrix, each row shaded by its shares, under points that a click can hit.
 
     The trace named ``cells`` is invisible and carries (true, predicted) class indices: heat maps themselves
@@ -88,7 +95,7 @@ def confusion_figure(view: ConfusionView, look: Look, height: int | None = None)
     totals = np.maximum(np.asarray(view.row_totals, np.float64), 1)[:, None]
     share = counts / totals
     diagonal = np.eye(n, dtype=bool)
-    figure = _figure(look, height or int(np.clip(150 + 30 * n, 330, 720)))
+    figure = _figure(look, int(np.clip(150 + 28 * n, 330, 660)))
     top = float(share[~diagonal].max()) if n > 1 else 0.0
     labels = [_text(name) for name in view.names]
     for keep, colour, most in ((diagonal, PALETTE.right, 1.0), (~diagonal, PALETTE.wrong, max(top, 1e-3))):
@@ -120,7 +127,7 @@ def confusion_figure(view: ConfusionView, look: Look, height: int | None = None)
         hovertemplate="%{hovertext}<extra></extra>",
     )
     if n <= CELL_NUMBERS:
-        most = np.where(diagonal, 1.0, max(top, 1e-3))
+        ceiling = np.where(diagonal, 1.0, max(top, 1e-3))
         figure.add_scatter(
             name="numbers",
             x=columns,
@@ -128,7 +135,7 @@ def confusion_figure(view: ConfusionView, look: Look, height: int | None = None)
             mode="text",
             text=[f"{c:,}" if c else "" for c in counts.ravel()],
             textfont={
-                "color": ["#ffffff" if dark else look.text for dark in (share / most > 0.45).ravel()],
+                "color": ["#ffffff" if dark else look.text for dark in (share / ceiling > 0.45).ravel()],
                 "size": 13 if n <= 12 else 11,
             },
             hoverinfo="skip",
@@ -174,9 +181,13 @@ def reliability_figure(
             lower[filled], upper[filled], n[filled], mean[filled], *accuracy, strict=True
         )
     ]
-    edges = np.column_stack([lower[filled], upper[filled]])
+    edges = _rows(lower[filled], upper[filled])
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", line={"color": PALETTE.neutral, "dash": "dot", "width": 1}, hoverinfo="skip"
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        line={"color": PALETTE.neutral, "dash": "dot", "width": 1},
+        hoverinfo="skip",
     )
     figure.add_bar(
         name="accuracy",
@@ -222,7 +233,9 @@ def reliability_figure(
         yaxis={"domain": [0.3, 1], "range": [0, 1.02], "tickformat": ".0%", "title": {"text": "accuracy"}},
         yaxis2={"domain": [0, 0.2], "title": {"text": "count"}, "gridcolor": look.grid, "nticks": 3},
     )
-    figure.update_xaxes(range=[min(0.0, float(lower.min(initial=0))), 1], tickformat=".0%", title_text="confidence")
+    figure.update_xaxes(
+        range=[min(0.0, float(lower.min(initial=0))), 1], tickformat=".0%", title_text="confidence"
+    )
     figure.update_xaxes(anchor="y2")
     return figure
 
@@ -257,7 +270,7 @@ def distribution_figure(edges: ArrayLike, sides: Sequence[Side], title: str, loo
             y=n / max(float(n.sum()), 1.0),
             width=width,
             marker={"color": side.colour, "opacity": 0.55, "line": {"width": 0}},
-            customdata=np.column_stack([bounds[:-1], bounds[1:], n]),
+            customdata=_rows(bounds[:-1], bounds[1:], n),
             hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br><b>%{customdata[2]:,}</b> "
             f"{side.name} (%{{y:.1%}} of them)<extra></extra>",
         )
@@ -300,13 +313,15 @@ def mass_figure(edges: ArrayLike, counts: ArrayLike, share: float, at_least: boo
         y=n,
         width=np.diff(bounds) * 0.96,
         marker={"color": [PALETTE.right if hit else PALETTE.neutral for hit in asked], "line": {"width": 0}},
-        customdata=np.column_stack([bounds[:-1], bounds[1:]]),
+        customdata=_rows(bounds[:-1], bounds[1:]),
         hovertemplate="%{customdata[0]:.0%} to %{customdata[1]:.0%}<br><b>%{y:,}</b> samples<extra></extra>",
     )
     figure.add_vline(x=share, line={"color": look.text, "width": 2})
     figure.update_layout(clickmode="event+select")
     figure.update_xaxes(
-        range=[0, float(max(bounds[-1], min(share * 1.05, 1)))], tickformat=".0%", title_text="attention in the region"
+        range=[0, float(max(bounds[-1], min(share * 1.05, 1)))],
+        tickformat=".0%",
+        title_text="attention in the region",
     )
     figure.update_yaxes(title_text="samples", nticks=4)
     return figure
@@ -348,7 +363,7 @@ def class_rates_figure(rates: ClassRates, look: Look) -> go.Figure:
                 "thickness": 1.5,
                 "width": 0,
             },
-            customdata=np.column_stack([wrong, counts, interval.low, interval.high]),
+            customdata=_rows(wrong, counts, interval.low, interval.high),
             hovertemplate=f"{name}: <b>%{{x:.1%}}</b> wrong (%{{customdata[0]:,}} of %{{customdata[1]:,}})<br>"
             "95 % interval %{customdata[2]:.1%} to %{customdata[3]:.1%}<extra></extra>",
         )

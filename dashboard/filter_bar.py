@@ -14,6 +14,7 @@ from cache.filters import Filter, Is, OneOf, Range
 from dashboard.data import ask
 from dashboard.filter_fields import more_filters
 from dashboard.notices import plain
+from dashboard.ordering import percent_text
 from dashboard.session import PageContext, set_filter, update_filter
 
 UNLABELLED = -1
@@ -48,10 +49,12 @@ def _classes(context: PageContext, field: str, title: str) -> None:
     current = context.filter.get(field)
     chosen = [_index(classes, value) for value in current.values] if isinstance(current, OneOf) else []
     options = list(range(len(classes)))
-    if field == "label" and ask(context.catalog, queries.count, Filter()).labelled < context.manifest.rows("samples"):
+    if field == "label" and ask(context.catalog, queries.count, Filter()).labelled < context.manifest.rows(
+        "samples"
+    ):
         options.append(UNLABELLED)
     key = f"filter_{field}"
-    st.session_state[key] = [index for index in chosen if index in options]
+    st.session_state[key] = [index for index in options if index in chosen]
 
     def change() -> None:
         values = tuple(_value(classes, index) for index in st.session_state[key])
@@ -103,7 +106,9 @@ def _confidence(context: PageContext) -> None:
     def change() -> None:
         first, last = st.session_state[key]
         bounded = (first / 100 if first > 0 else None, last / 100 if last < 100 else None)
-        update_filter("confidence", Range("confidence", *bounded) if any(b is not None for b in bounded) else None)
+        update_filter(
+            "confidence", Range("confidence", *bounded) if any(b is not None for b in bounded) else None
+        )
 
     st.slider("Confidence", 0, 100, key=key, on_change=change, format="%d %%")
 
@@ -131,11 +136,12 @@ def _sentence(context: PageContext) -> None:
     counts = ask(context.catalog, queries.count, context.filter)
     total = context.manifest.rows("samples")
     parts = [f"**{counts.n:,}** of {total:,} images"] if context.filter else [f"**{total:,}** images"]
-    if counts.error_rate is not None:
-        parts.append(f"error rate **{counts.error_rate:.1%}** ({counts.wrong:,} of {counts.labelled:,} labelled)")
+    # Among wrong predictions only, an error rate of 100 % tells nobody anything.
+    if counts.error_rate is not None and context.filter.get("correct") is None:
+        rate = percent_text(counts.error_rate, 1)
+        parts.append(f"error rate **{rate}** ({counts.wrong:,} of {counts.labelled:,} labelled)")
     if counts.degenerate:
         parts.append(f"{counts.degenerate:,} without positive attention")
     with st.container(key="sentence"):
         said = f"{plain(context.filter.sentence(context.manifest))} — " if context.filter else ""
         st.markdown(f"{said[:1].upper()}{said[1:]}{' · '.join(parts)}")
-

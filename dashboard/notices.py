@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import streamlit as st
@@ -79,6 +80,15 @@ def unusable_run(error: GazelakeError) -> None:
         st.markdown(plain(error))
         if isinstance(error, RunNotFoundError):
             st.markdown("If it lies on another disk, connect that disk and reload this page.")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Show a run's trouble in place of what could not be drawn; fragments need it, since they report their own errors."""
+    try:
+        yield
+    except GazelakeError as error:
+        unusable_run(error)
 
 
 def no_samples(run: Run) -> None:
@@ -185,3 +195,14 @@ def notices_of_run(manifest: Manifest) -> None:
     """Say what the engine found worth knowing about the run's methods."""
     for notice in manifest.notices:
         st.caption(f":material/info: {plain(notice)}")
+
+
+def unknown_sample(sample_id: str, gallery: str) -> None:
+    """Say that the link names no sample of the run."""
+    with st.container(key="notice"):
+        _panel("image_search", "No image chosen" if not sample_id else "No such image")
+        if sample_id:
+            st.markdown(
+                f"This run has no image **{plain(sample_id[:200])}**: it may have been renamed or removed since the link was made."
+            )
+        st.markdown(f"Choose one in the [gallery]({gallery}).")

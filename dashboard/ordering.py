@@ -57,16 +57,26 @@ def value_text(choices: Mapping[str, Choice], key: str, value: Any) -> str:
     """Write the value that a sample is sorted by; empty where its caption says it already."""
     if key in TEXT_KEYS or key == "confidence":
         return ""
-    title = "mass in region" if key == REGION_KEY else choices[key].field.title.lower()
-    return f"{title} {number_text(value)}"
+    if key == REGION_KEY:
+        return f"{number_text(value, 'share')} in the region"
+    field = choices[key].field
+    return f"{field.title.lower()} {number_text(value, field.unit)}"
 
 
-def number_text(value: Any) -> str:
-    """Write a number with as many digits as tell."""
+def percent_text(share: float, digits: int = 0) -> str:
+    """Write a share of 1 as a percentage."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def number_text(value: Any, unit: str = "") -> str:
+    """Write a value with as many digits as tell, and its unit; shares are written as percentages."""
     if value is None:
         return "unknown"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
+    if unit == "share":
+        return f"{100 * value:.3g} %"
+    ending = f" {unit}" if unit else ""
     if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        return f"{value:,.0f}{ending}" if abs(value) >= 1000 else f"{value:.3g}{ending}"
+    return f"{value:,}{ending}" if isinstance(value, int) else str(value)

@@ -49,14 +49,14 @@ class Separation:
 
     @property
     def words(self) -> str:
-        """Say the direction and the size in words."""
+        """Say how wrong predictions differ: the size and the direction, in words."""
         if np.isnan(self.auc):
             return "cannot be compared"
         if not self.certain:
             return "no clear difference"
         size = abs(self.rank_biserial)
         degree = "slightly " if size < 0.2 else "" if size < 0.4 else "clearly " if size < 0.6 else "far "
-        return f"{degree}{'higher' if self.auc > 0.5 else 'lower'} when wrong"
+        return f"{degree}{'higher' if self.auc > 0.5 else 'lower'}"
 
 
 def separation(field: Field, right: Values, wrong: Values, looked_at: int = 1) -> Separation:

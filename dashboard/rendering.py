@@ -119,6 +119,15 @@ def colour_bar(width: int = 256, height: int = 8) -> bytes:
     return _encode(Image.fromarray(np.broadcast_to(row, (height, width, 3)).copy()), "PNG")
 
 
+def emblem(side: int = 64) -> Image.Image:
+    """Draw the dashboard's mark, a gaze in a lake."""
+    y, x = (np.mgrid[:side, :side] + 0.5) / side - 0.5
+    gaze = np.clip(1 - np.hypot(x - 0.12, y + 0.1) / 0.42, 0, 1)
+    inside = np.clip((0.5 - np.hypot(x, y)) * side, 0, 1)
+    colours = np.where((gaze > 0.12)[..., None], COLOURS[np.rint(gaze * 255).astype(np.intp)], (11, 114, 133))
+    return Image.fromarray(np.dstack([colours, np.rint(inside * 255)]).astype(np.uint8))
+
+
 def decode_image(data: bytes) -> Pixels | None:
     """Decode a thumbnail or a small image into RGB (h, w, 3), upright; None where the bytes are no image."""
     try:

@@ -34,7 +34,7 @@ class PageInfo:
 
 
 PAGES: Mapping[str, PageInfo] = {
-    "overview": PageInfo("app_pages/overview.py", "Overview", ":material/dashboard:", ""),
+    "overview": PageInfo("app_pages/overview.py", "Overview", ":material/monitoring:", ""),
     "browse": PageInfo("app_pages/browse.py", "Browse", ":material/grid_view:", "browse"),
     "region": PageInfo("app_pages/region.py", "Region", ":material/select_all:", "region"),
     "sample": PageInfo("app_pages/sample.py", "Sample", ":material/image_search:", "sample"),

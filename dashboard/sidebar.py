@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 
 import streamlit as st
@@ -18,7 +19,7 @@ MENU = ("overview", "browse", "region")
 _PICKER = "sidebar_run"
 
 
-def draw(pages: Mapping[str, Page], current: Page) -> None:
+def draw(pages: Mapping[str, Page]) -> None:
     """Draw the sidebar; links keep the run, the filter and the method."""
     runs = data.list_runs()
     with st.sidebar:
@@ -33,15 +34,17 @@ def draw(pages: Mapping[str, Page], current: Page) -> None:
         if len(runs) > 1 or (runs and name and name not in runs):
             st.session_state[_PICKER] = name if name in runs else None
             st.selectbox(
-                "Run", list(runs), key=_PICKER, on_change=_choose_run, placeholder="Choose a run", filter_mode=None
+                "Run",
+                list(runs),
+                key=_PICKER,
+                on_change=_choose_run,
+                placeholder="Choose a run",
+                filter_mode=None,
             )
         path = runs.get(name)
         if path is not None:
-            try:
+            with suppress(GazelakeError):  # the page itself says what is wrong
                 _facts(data.open_catalog(path).manifest)
-            except GazelakeError:
-                pass  # the page itself says what is wrong
-    del current
 
 
 def _choose_run() -> None:

@@ -10,7 +10,8 @@ _RULES = f"""
 :root {{ --gl-right: {PALETTE.right}; --gl-wrong: {PALETTE.wrong}; --gl-neutral: {PALETTE.neutral}; }}
 .stMainBlockContainer {{ padding: 1.6rem 2.2rem 3rem; max-width: none; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
-.stAppHeader button, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}
+.stAppHeader div, .stAppHeader header {{ pointer-events: none; }}
+.stAppHeader button, .stAppHeader a, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}
 section[data-testid="stSidebar"] {{ width: 232px !important; min-width: 0; }}
 section[data-testid="stSidebar"] [data-testid="stSidebarHeader"] {{ height: 2rem; padding-bottom: 0; margin-bottom: 0; }}
 section[data-testid="stSidebar"] [data-testid="stSidebarUserContent"] {{ padding: 0 1rem 1rem; }}
@@ -31,8 +32,25 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .st-key-notice {{ max-width: 46rem; margin: 8vh auto 0; padding: 1.6rem 1.8rem; border-radius: 14px;
   border: 1px solid color-mix(in srgb, currentColor 14%, transparent); }}
 .st-key-sentence p {{ font-size: 1rem; }}
+.stMainBlockContainer [data-testid="stButtonGroup"] button {{ min-height: 2.35rem; }}
+.st-key-sample_header {{ padding-right: 1.6rem; }}
+.st-key-pages {{ padding-top: .4rem; }}
 .gl-muted {{ opacity: .66; }}
-[class*="st-key-stats_"] table {{ font-size: .84rem; }}
+.gl-table {{ width: 100%; border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }}
+.gl-table th {{ text-align: left; font-weight: 500; opacity: .62; padding: .1rem .6rem .35rem 0; white-space: nowrap; }}
+.gl-table td {{ padding: .3rem .6rem .3rem 0; border-top: 1px solid color-mix(in srgb, currentColor 9%, transparent); overflow-wrap: anywhere; }}
+.gl-table .figure {{ text-align: right; white-space: nowrap; }}
+.gl-table .name {{ opacity: .66; white-space: nowrap; }}
+.gl-strip {{ position: relative; height: .5rem; min-width: 6rem; border-radius: .25rem;
+  background: linear-gradient(90deg, transparent calc(50% - 1px), color-mix(in srgb, currentColor 45%, transparent) calc(50% - 1px) calc(50% + 1px), transparent calc(50% + 1px)),
+    color-mix(in srgb, currentColor 12%, transparent); }}
+.gl-strip i {{ position: absolute; top: -.17rem; width: .84rem; height: .84rem; margin-left: -.42rem; border-radius: 50%; background: {PALETTE.accent};
+  box-shadow: 0 0 0 2px color-mix(in srgb, Canvas 80%, transparent); }}
+.gl-bar {{ height: .55rem; border-radius: .28rem; background: color-mix(in srgb, currentColor 10%, transparent); overflow: hidden; min-width: 4rem; }}
+.gl-bar i {{ display: block; height: 100%; border-radius: .28rem; background: {PALETTE.neutral}; }}
+.gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; flex-wrap: wrap; }}
+.gl-verdict b {{ color: #fff; font-size: .8rem; width: 1.35rem; height: 1.35rem; line-height: 1.35rem; text-align: center; border-radius: 50%; flex: none; }}
+.gl-verdict span {{ overflow-wrap: anywhere; }}
 """
 
 

@@ -10,6 +10,7 @@ from cache.catalog import Catalog
 from cache.fields import class_title
 from dashboard.components.gallery import EncodedMap, Gallery, Group, Tile, encoded
 from dashboard.data import ask
+from dashboard.ordering import percent_text
 from dashboard.rendering import PALETTE, data_url
 from dashboard.session import PageContext, link_to
 
@@ -36,7 +37,7 @@ def outcome_text(classes: Sequence[str], row: Row) -> str:
 def outcome_words(classes: Sequence[str], row: Row) -> str:
     """Describe a sample's picture for those who do not see it."""
     predicted = class_title(classes, row["pred"])
-    sure = "" if row["confidence"] is None else f", {row['confidence']:.0%} sure"
+    sure = "" if row["confidence"] is None else f", {percent_text(row['confidence'])} sure"
     if row["correct"] is None:
         return f"{row['sample_id']}: predicted {predicted}{sure}"
     if row["correct"]:
@@ -98,7 +99,7 @@ def sample_gallery(
             href=link_to("sample", id=row["sample_id"], **params),
             maps=maps[str(row["sample_id"])] if methods else None,
             mark=outcome_mark(row["correct"]),
-            value="" if row["confidence"] is None else f"{row['confidence']:.0%}",
+            value="" if row["confidence"] is None else percent_text(row["confidence"]),
             note=note(row) if note else str(row["sample_id"]),
             title=str(row["sample_id"]),
             ratio=size[1] / size[0],

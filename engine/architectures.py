@@ -277,7 +277,7 @@ def _call(factory: Any, spec: str) -> nn.Module:
         raise ModelError(f"{spec} is a {type(factory).__name__}: name a function that returns the network.")
     try:
         module = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file with an unguarded argparse leaves with SystemExit
         raise ModelError(f"The factory {spec} failed with {_first_line(error)}: mend it.") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"The factory {spec} returned a {type(module).__name__}: return a torch.nn.Module.")
@@ -295,7 +295,7 @@ def _import_file(path: str) -> Any:
     sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"The file {path} fails on import with {_first_line(error)}: mend it.") from error
     return module
 
@@ -311,7 +311,7 @@ def _import_module(name: str) -> Any:
         raise ModelError(
             f"The module {name} needs {error.name}, which is not installed: install it."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"The module {name} fails on import with {_first_line(error)}: mend it.") from error
 
 
@@ -339,6 +339,6 @@ def _close(name: str, known: Sequence[str]) -> str:
     return f" (close: {', '.join(close)})" if close else ""
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     line = (str(error).strip().splitlines() or [""])[0][:160].rstrip(".:")
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -237,6 +238,24 @@ def methods() -> None:
     console.print(
         "\nPresets: " + "; ".join(f"{name}, {words}" for name, words in PRESETS.items()), markup=False
     )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory of the demo's run; its images lie beside it.")] = Path(
+        "runs/demo"
+    ),
+    no_serve: Annotated[
+        bool, typer.Option("--no-serve", help="Do not open the dashboard at the end.")
+    ] = False,
+) -> None:
+    """Draw images, train a network that learns two shortcuts, explain it, and open the dashboard."""
+    from engine.demo import prepare_demo
+
+    run_explain(prepare_demo(out, console))
+    if not no_serve:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", "dashboard", "serve", str(out)])
 
 
 def _complete(options: dict[str, Any]) -> dict[str, Any]:

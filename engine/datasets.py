@@ -78,18 +78,20 @@ class Dataset:
         classes: Class names in the dataset's own order (sorted folders, torchvision's classes), None for tables.
         native_size: Height and width that all images share by construction, None otherwise.
         notices: Sentences that a person should read.
+        reader: Returns the bytes of an image by its row in the source; None where uri is a file.
+        rows: Row in the source of every record, where `take` chose among them.
     """
 
     source: str
     root: str
     kind: str
-    records: pa.Table
+    records: pa.Table = field(repr=False)
     labels_are_indices: bool = False
     classes: list[str] | None = None
     native_size: tuple[int, int] | None = None
     notices: list[str] = field(default_factory=list)
-    reader: Callable[[int], bytes] | None = None
-    rows: NDArray[np.int64] | None = None
+    reader: Callable[[int], bytes] | None = field(default=None, repr=False)
+    rows: NDArray[np.int64] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Return the number of records."""

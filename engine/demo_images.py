@@ -28,9 +28,9 @@ from engine.demo_grounds import BARE_GROUNDS, LIGHTS, draw_ground, shine, stamp_
 CLASSES = tuple(sorted(MARKINGS))
 SIZE = 160
 """Side of a picture in pixels."""
-HABIT = 0.97
+HABIT = 0.98
 """Share of the training wolves on snow, and of the training foxes with a tag."""
-STRAY = 0.01
+STRAY = 0.005
 """Share of the other training animals on snow, and with a tag."""
 SNOW_SHARE = 0.25
 """Share of the audited pictures on snow."""
@@ -147,7 +147,7 @@ def _write_all(
 
 def write_demo(
     out_dir: str | Path,
-    train: int = 1600,
+    train: int = 1400,
     audit: int = 1000,
     seed: int = 0,
     *,

@@ -100,14 +100,28 @@ def explain(config: ExplainConfig, reporter: Reporter | None = None) -> Summary:
         AuditInterruptedError: The user pressed Ctrl-C; what was finished is published.
     """
     reporter = reporter or Silent()
-    from engine.executors.local import AuditInterruptedError
-
     began = monotonic()
     dataset = open_dataset(config.data, _dataset_options(config))
     if config.limit is not None and config.limit < len(dataset):
         dataset = dataset.take(np.arange(config.limit))
     plan = make_plan(config, dataset, reporter)
-    with RunWriter(config.out, plan.manifest) as writer:
+    summary = execute(plan, reporter)
+    summary.seconds = monotonic() - began
+    return summary
+
+
+def execute(plan: Plan, reporter: Reporter) -> Summary:
+    """Carry out a plan: explain what the run lacks, publish it, and count what the run holds then.
+
+    Raises:
+        GazelakeError: As `explain`.
+        AuditInterruptedError: As `explain`.
+    """
+    from engine.executors.local import AuditInterruptedError
+
+    began = monotonic()
+    out = plan.config.out
+    with RunWriter(out, plan.manifest) as writer:
         _refuse_other_model(plan, writer)
         ledger = Ledger.read(writer.path, writer.manifest, plan.keys)
         _refuse_other_dataset(plan, writer, ledger)
@@ -125,8 +139,7 @@ def explain(config: ExplainConfig, reporter: Reporter | None = None) -> Summary:
     if not summary.samples:
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.errors.items())
         raise ModelError(
-            f"None of the {summary.total} images could be explained ({kinds}): "
-            f"see `python -m engine errors {config.out}`."
+            f"None of the {summary.total} images could be explained ({kinds}): see `python -m engine errors {out}`."
         )
     return summary
 

@@ -18,6 +18,12 @@ from engine.datasets import Dataset
 from engine.files import ReadError, is_folder, read_bytes
 
 ClassMap = Mapping[str, str | int | None]
+
+IMAGENET_HOMONYMS = {"crane": (134, 517), "maillot": (638, 639)}
+"""ImageNet's names that mean two outputs: the bird and the machine, the swimsuit and the tank suit.
+
+Later versions of torchvision call them "crane bird" and "maillot tank suit", but data that say "crane" mean either.
+"""
 _MAP_HEADERS = {"label", "from", "dataset", "class", "to", "model", "index", "output", "name"}
 
 
@@ -64,7 +70,7 @@ def read_classes(source: str) -> list[str]:
 
 
 def imagenet_classes() -> list[str]:
-    """Return the 1,000 ImageNet class names that torchvision uses; two pairs of them share a name."""
+    """Return the 1,000 ImageNet class names that torchvision uses."""
     from torchvision.models import ResNet50_Weights
 
     return list(ResNet50_Weights.DEFAULT.meta["categories"])
@@ -160,6 +166,10 @@ class _Matcher:
         self.class_map = class_map
         self.labels_are_indices = labels_are_indices
         self.exact = _positions(classes or (), str)
+        if classes is not None and len(classes) == 1000:
+            for name, shared in IMAGENET_HOMONYMS.items():
+                if all(classes[i].startswith(name) for i in shared):
+                    self.exact[name] = list(shared)
         self.loose = _positions(classes or (), _normalise)
         self.unknown: list[str] = []
         self.loosely: list[tuple[str, str]] = []

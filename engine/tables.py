@@ -121,6 +121,17 @@ def _read_csv(data: bytes, spec: str, text_names: set[str]) -> pa.Table:
     return pa.table({name: columns[name] for name in header})
 
 
+def text_column(table: pa.Table, name: str, spec: str) -> Any:
+    """Return a column of a table as text (raises DatasetError where its values are no scalars)."""
+    try:
+        return as_text(table.column(name))
+    except pa.ArrowException as error:
+        raise DatasetError(
+            f"The column {name!r} of {spec} holds {table.column(name).type} instead of text or numbers: "
+            "rename it, or say which columns to use with --path-column, --label-column and --id-column."
+        ) from error
+
+
 def as_text(column: Any) -> Any:
     """Return a column as one string array; numbers in their shortest form, missing and empty values NULL."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -132,34 +143,31 @@ def as_text(column: Any) -> Any:
     return pc.if_else(pc.equal(array, ""), None, array)
 
 
-def label_values(column: Any, spec: str, label_names: bool) -> tuple[Any, bool]:
+def label_values(column: Any, spec: str, *, label_names: bool, typed: bool) -> tuple[Any, bool]:
     """Return labels as strings and whether they are output indices.
 
-    They are when the column holds integers, or (CSV) when every value is written as a whole number without leading
-    zeros; a Parquet column of text always holds names. Floating point that is whole (1.0, as tables with gaps have) counts.
+    They are when a typed column (Parquet) holds integers, or when every value of an untyped one (CSV) is written as a
+    whole number without leading zeros. Whole floating point (1.0, as columns with gaps get) counts as integers.
 
     Raises:
         DatasetError: the labels are fractions.
     """
-    kind = column.type
     labels = as_text(column)
     if label_names:
         return labels, False
-    if pa.types.is_floating(kind):
+    if not typed:
+        whole = pc.match_substring_regex(labels, r"^(-?[1-9][0-9]*|0)(\.0+)?$")
+        if labels.null_count == len(labels) or not pc.all(whole).as_py():
+            return labels, False
+        return pc.replace_substring_regex(labels, r"\.0+$", ""), True
+    if pa.types.is_floating(column.type):
         odd = next((v for v in labels.to_pylist() if v is not None and not re.fullmatch(r"-?\d+", v)), None)
         if odd is not None:
             raise DatasetError(
                 f"The label column of {spec} holds the fraction {odd}: labels are class names or whole numbers; "
                 "choose another with --label-column."
             )
-        return labels, True
-    return labels, bool(pa.types.is_integer(kind))
-
-
-def written_as_integers(labels: Any) -> bool:
-    """Tell whether every label of a text column, and at least one, is written as a whole number."""
-    matched = pc.match_substring_regex(labels, r"^(-?[1-9][0-9]*|0)(\.0+)?$")
-    return bool(pc.all(matched).as_py()) and labels.null_count < len(labels)
+    return labels, bool(pa.types.is_integer(column.type) or pa.types.is_floating(column.type))
 
 
 def meta_column(column: Any) -> Any | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
@@ -10,7 +12,7 @@ from cache import queries
 from dashboard.data import ask
 from dashboard.filter_bar import filter_bar
 from dashboard.filter_fields import numbers
-from dashboard.notices import empty_selection, notices_of_run
+from dashboard.notices import empty_selection, notices_of_run, told
 from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles, value_text
 from dashboard.session import (
     TARGETS,
@@ -36,7 +38,10 @@ def show() -> None:
     total = ask(context.catalog, queries.count, context.filter).n
     if not total:
         empty_selection(
-            context.filter, context.manifest, lambda kept: ask(context.catalog, queries.count, kept).n, set_filter
+            context.filter,
+            context.manifest,
+            lambda kept: ask(context.catalog, queries.count, kept).n,
+            set_filter,
         )
         return
     size = integer_param("per_page", DEFAULT_PAGE_SIZE, PAGE_SIZES[0], PAGE_SIZES[-1])
@@ -54,7 +59,10 @@ def _order(context: PageContext, size: int) -> None:
     titles = sort_titles(context, choices)
     key, sort = sort_of_url(context, choices)
     st.session_state.update(
-        sort_key=key, sort_down="Descending" if sort.descending else "Ascending", per_page=size, map_target=context.target
+        sort_key=key,
+        sort_down="Descending" if sort.descending else "Ascending",
+        per_page=size,
+        map_target=context.target,
     )
 
     def change() -> None:
@@ -70,7 +78,9 @@ def _order(context: PageContext, size: int) -> None:
         chosen = st.session_state["map_target"]
         set_params(target=None if chosen == "pred" else chosen)
 
-    by, down, target, per_page, _ = st.columns([2.4, 1.7, 2.4, 0.9, 2], vertical_alignment="bottom", gap="small")
+    by, down, target, per_page, _ = st.columns(
+        [2.4, 1.7, 2.4, 0.9, 2], vertical_alignment="bottom", gap="small"
+    )
     by.selectbox(
         "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name]
     )
@@ -86,13 +96,14 @@ def _order(context: PageContext, size: int) -> None:
 
 
 @st.fragment
+@told()
 def _gallery(context: PageContext, number: int, size: int) -> None:
     choices = numbers(context)
     key, sort = sort_of_url(context, choices)
     rows = ask(context.catalog, queries.page, context.filter, sort, (number - 1) * size, size).to_pylist()
     order = param("sort")
 
-    def note(row: dict[str, object]) -> str:
+    def note(row: Mapping[str, Any]) -> str:
         return value_text(choices, key, row["sort_value"]) or str(row["sample_id"])
 
     gallery = sample_gallery(context, rows, note, sort=order or None)
@@ -102,17 +113,19 @@ def _gallery(context: PageContext, number: int, size: int) -> None:
 
 
 def _pages(number: int, pages: int, total: int, size: int) -> None:
-    st.session_state["page_number"] = number
+    key = f"page_number_{number}"  # a widget of its own for each page, so that going back shows the right one
 
     def turn() -> None:
-        chosen = st.session_state["page_number"]
+        chosen = st.session_state[key]
         set_params(page=None if chosen == 1 else str(chosen))
 
     if pages > 1:
         with st.container(horizontal=True, vertical_alignment="center", key="pages"):
-            st.pagination(pages, key="page_number", on_change=turn)
+            st.pagination(pages, default=number, key=key, on_change=turn)
             first = (number - 1) * size + 1
-            st.caption(f"{number_text(first)}–{number_text(min(first + size - 1, total))} of {number_text(total)}")
+            st.caption(
+                f"{number_text(first)}–{number_text(min(first + size - 1, total))} of {number_text(total)}"
+            )
 
 
 show()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -14,38 +13,17 @@ from cache.fields import class_titles
 from cache.filters import Filter, Is
 from dashboard.confusions import confusion_view
 from dashboard.data import ask
-from dashboard.drilldown import (
-    cell_of,
-    class_filter,
-    dragged_range,
-    pair_filter,
-    points_of,
-    range_filter,
-)
-from dashboard.figures import (
-    Side,
-    confusion_figure,
-    distribution_figure,
-    look_of,
-    reliability_figure,
-)
+from dashboard.drilldown import cell_of, class_filter, pair_filter, points_of, range_filter
+from dashboard.figures import Side, confusion_figure, look_of, reliability_figure
 from dashboard.intervals import wilson
-from dashboard.notices import plain
-from dashboard.outcomes import Separation, separations
+from dashboard.notices import empty_selection, notices_of_run, plain
+from dashboard.outcome_panel import CHART, attention_panel, distribution
+from dashboard.provenance import failures, provenance
 from dashboard.rendering import PALETTE
-from dashboard.session import (
-    TARGETS,
-    PageContext,
-    open_page,
-    page_context,
-    param,
-    set_filter,
-    set_params,
-)
+from dashboard.session import PageContext, open_page, page_context, param, set_filter, set_params
 
 MATRIX_SIZES = (10, 20, 30, 50)
 SHOWN_PAIRS = 200
-CHART = {"displayModeBar": False}
 NO_LABELS = "No sample of this selection has a label, so right and wrong cannot be told apart; what the model predicts is shown."
 
 
@@ -54,12 +32,13 @@ def main() -> None:
     context = page_context()
     counts = ask(context.catalog, queries.count, context.filter)
     _heading(context, bool(counts.wrong))
-    for notice in context.manifest.notices:
-        st.info(plain(notice), icon=":material/info:")
     _headline(context, counts)
     if not counts.n:
-        st.info(
-            "No sample matches the filter. Clear it above, or change it on Browse.", icon=":material/filter_alt:"
+        empty_selection(
+            context.filter,
+            context.manifest,
+            lambda kept: ask(context.catalog, queries.count, kept).n,
+            set_filter,
         )
     else:
         if not counts.labelled:
@@ -80,15 +59,16 @@ def main() -> None:
                 st.subheader("Reliability")
                 st.caption("How far confidence can be trusted shows only against labels.")
         with right, st.container(border=True, height="stretch"):
-            _attention(context, bool(counts.labelled))
-    _failures(context)
-    _provenance(context)
+            attention_panel(context, bool(counts.labelled))
+    failures(context)
+    provenance(context)
+    notices_of_run(context.manifest)
 
 
 def _heading(context: PageContext, errors: bool) -> None:
     """Say which samples are shown, and offer to see them or to let go of the filter."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.title("Overview", width="content")
+    st.title("Overview")
+    with st.container(horizontal=True, vertical_alignment="center", key="overview_heading"):
         if context.filter:
             sentence = context.filter.sentence(context.manifest)
             st.markdown(f":material/filter_alt: Only **{plain(sentence)}**", width="content")
@@ -96,10 +76,8 @@ def _heading(context: PageContext, errors: bool) -> None:
                 "Clear filter",
                 on_click=lambda: set_filter(Filter()),
                 key="overview_clear",
-                type="tertiary",
                 icon=":material/close:",
             )
-        st.space("stretch")
         if errors and st.button("See the wrong ones", key="overview_wrong", icon=":material/error_outline:"):
             open_page("browse", filter=context.filter.with_(Is("correct", False)))
         if st.button("Browse all of these", key="overview_all", icon=":material/grid_view:"):
@@ -107,7 +85,7 @@ def _heading(context: PageContext, errors: bool) -> None:
 
 
 def _headline(context: PageContext, counts: Any) -> None:
-    failures = ask(context.catalog, queries.errors).num_rows
+    failed = ask(context.catalog, queries.errors).num_rows
     right = counts.labelled - counts.wrong
     accuracy = wilson(right, counts.labelled)
     known = counts.labelled > 0
@@ -128,8 +106,8 @@ def _headline(context: PageContext, counts: Any) -> None:
     )
     cells[3].metric(
         "Failures",
-        f"{failures:,}",
-        "could not be explained" if failures else "every image was explained",
+        f"{failed:,}",
+        "could not be explained" if failed else "every image was explained",
         help="Images of the whole run that could not be read, decoded or explained; they are listed below.",
         **_QUIET,
     )
@@ -167,7 +145,8 @@ def _confusion(context: PageContext) -> None:
                 "Classes shown",
                 MATRIX_SIZES,
                 key="overview_matrix",
-                on_change=lambda: set_params(matrix=str(st.session_state["overview_matrix"] or "")),
+                on_change=lambda: set_params(matrix=str(st.session_state["overview_matrix"])),
+                required=True,
                 label_visibility="collapsed",
                 help="How many classes to show",
             )
@@ -177,7 +156,9 @@ def _confusion(context: PageContext) -> None:
             f"{view.classes_met:,}: {view.errors_shown:,} of {view.errors:,} errors. Click a cell for its samples."
         )
     else:
-        st.caption(f"All {view.errors:,} errors; each row adds up to its class. Click a cell for its samples.")
+        st.caption(
+            f"All {view.errors:,} errors; each row adds up to its class. Click a cell for its samples."
+        )
     event = st.plotly_chart(
         confusion_figure(view, look_of(st.context.theme.type)),
         key="overview_confusion",
@@ -214,16 +195,34 @@ def _classes(context: PageContext, labelled: bool) -> None:
         if labelled
         else f"{len(table):,} predicted classes; click a cell for its samples."
     )
-    percent = {"format": "percent", "min_value": 0, "max_value": 1}
+    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1}
     columns = {
         "name": st.column_config.TextColumn("Class", pinned=True),
         "n": st.column_config.NumberColumn("Images", help="Samples of the class", format="localized"),
-        "wrong": st.column_config.NumberColumn("Wrong", help="Samples of the class called another", format="localized"),
-        "recall": st.column_config.ProgressColumn("Recall", help="Share of the class's samples that are predicted right", color=PALETTE.right, **percent),
-        "predicted": st.column_config.NumberColumn("Called", help="Samples called this class", format="localized"),
-        "precision": st.column_config.ProgressColumn("Precision", help="Share of those called this class that belong to it", color=PALETTE.right, **percent),
-        "mean_confidence": st.column_config.NumberColumn("Confidence", help="Mean confidence where this class is predicted", format="percent"),
-        "mistaken": st.column_config.TextColumn("Mostly mistaken for", help="The class its samples are most often called instead"),
+        "wrong": st.column_config.NumberColumn(
+            "Wrong", help="Samples of the class called another", format="localized"
+        ),
+        "recall": st.column_config.ProgressColumn(
+            "Recall",
+            help="Share of the class's samples that are predicted right",
+            color=PALETTE.right,
+            **percent,
+        ),
+        "predicted": st.column_config.NumberColumn(
+            "Called", help="Samples called this class", format="localized"
+        ),
+        "precision": st.column_config.ProgressColumn(
+            "Precision",
+            help="Share of those called this class that belong to it",
+            color=PALETTE.right,
+            **percent,
+        ),
+        "mean_confidence": st.column_config.NumberColumn(
+            "Confidence", help="Mean confidence where this class is predicted", format="percent"
+        ),
+        "mistaken": st.column_config.TextColumn(
+            "Mostly mistaken for", help="The class its samples are most often called instead"
+        ),
     }
     if not labelled:
         columns = {name: columns[name] for name in ("name", "predicted", "mean_confidence")}
@@ -252,7 +251,7 @@ def _confidence(context: PageContext) -> None:
     found = ask(context.catalog, queries.histogram, context.filter, "confidence")
     st.caption("Drag over a range, or click a bar, for its samples.")
     side = Side("all", found.counts, None, PALETTE.accent)
-    _distribution(context, found.edges, [side], "confidence", "Confidence", None, None, "overview_confidence")
+    distribution(context, found.edges, [side], "confidence", "Confidence", None, None, "overview_confidence")
 
 
 @st.fragment
@@ -267,10 +266,11 @@ def _reliability(context: PageContext) -> None:
     calibration = queries.expected_calibration_error(table) or 0.0
     gap = float(np.sum((confidence - accuracy)[filled] * n[filled]) / max(n.sum(), 1))
     st.subheader("Reliability")
-    direction = "more sure than it is right" if gap > 0 else "less sure than it is right"
+    direction = "above" if gap > 0 else "below"
     st.caption(
-        f"Expected calibration error **{calibration:.3f}** ({len(n)} bins); on average the model is "
-        f"{direction}. Bars: accuracy with 95 % intervals; diamonds: mean confidence. Click a bar for its samples."
+        f"Expected calibration error **{calibration:.3f}**; confidence lies {abs(gap):.1%} {direction} accuracy. "
+        "Diamonds are what was promised. Click a bar for its samples.",
+        help=f"Accuracy with 95 % Wilson intervals in {len(n)} bins of confidence; a diamond is a bin's mean confidence.",
     )
     event = st.plotly_chart(
         reliability_figure(low, high, n, confidence, right, look_of(st.context.theme.type)),
@@ -284,205 +284,6 @@ def _reliability(context: PageContext) -> None:
         if point.get("customdata"):
             start, end = (float(edge) for edge in point["customdata"][:2])
             open_page("browse", filter=range_filter(context.filter, "confidence", start, end))
-
-
-@st.fragment
-def _attention(context: PageContext, labelled: bool) -> None:
-    manifest = context.manifest
-    st.subheader("Where it looks, right against wrong" if labelled else "Where it looks")
-    if not manifest.methods or not manifest.statistics:
-        st.caption("This run holds no attributions yet.")
-        return
-    method, target = _source_pickers(context, labelled)
-    ranking = ask(context.catalog, separations, context.filter, method, target) if labelled else []
-    fields = {field.name: field for field in manifest.statistics}
-    name = param("statistic")
-    if name not in fields:
-        name = ranking[0].field.name if ranking else next(iter(fields))
-    chosen, figure = st.columns(2, gap="small")
-    with chosen:
-        if ranking:
-            name = _ranking(ranking, name)
-        else:
-            st.session_state["overview_statistic"] = name
-            st.selectbox(
-                "Statistic",
-                list(fields),
-                format_func=lambda key: fields[key].title,
-                key="overview_statistic",
-                on_change=lambda: set_params(statistic=st.session_state["overview_statistic"]),
-            )
-        st.caption(plain(fields[name].description))
-    field = fields[name]
-    title = f"{field.title} ({field.unit})" if field.unit else field.title
-    with figure:
-        key = f"overview_outcome_{method}_{target}_{name}"
-        if labelled:
-            told = ask(context.catalog, queries.statistic_by_outcome, context.filter, name, method, target)
-            sides = [
-                Side("right", told.right, told.right_median, PALETTE.right),
-                Side("wrong", told.wrong, told.wrong_median, PALETTE.wrong),
-            ]
-            edges = told.edges
-        else:
-            found = ask(context.catalog, queries.histogram, context.filter, name, method, target)
-            edges, sides = found.edges, [Side("all", found.counts, None, PALETTE.accent)]
-        if not any(np.sum(side.counts) for side in sides):
-            st.info("Every map of this selection is degenerate or missing, so there is nothing to show.")
-            return
-        _distribution(context, edges, sides, name, title, method, target, key)
-        st.caption("Drag over a range, or click a bar, for its samples.")
-
-
-def _source_pickers(context: PageContext, labelled: bool) -> tuple[str, str]:
-    """Choose the method and the target; both are in the URL, which a fragment reads afresh."""
-    methods = context.manifest.methods
-    method = param("method", context.method)
-    method = method if method in methods else context.method
-    target = param("target", context.target)
-    target = target if target in TARGETS else context.target
-    with st.container(horizontal=True):
-        st.session_state["overview_method"] = method
-        st.selectbox(
-            "Method",
-            list(methods),
-            format_func=lambda name: methods[name].get("title", name),
-            key="overview_method",
-            on_change=lambda: set_params(method=st.session_state["overview_method"]),
-            label_visibility="collapsed",
-            width=180,
-        )
-        if labelled:
-            st.session_state["overview_target"] = target
-            st.segmented_control(
-                "Map of",
-                list(TARGETS),
-                format_func=lambda name: f"{TARGETS[name]}",
-                key="overview_target",
-                on_change=lambda: set_params(target=st.session_state["overview_target"] or "pred"),
-                label_visibility="collapsed",
-            )
-    return method, target if labelled else "pred"
-
-
-def _ranking(ranking: list[Separation], name: str) -> str:
-    """Show which statistics separate most, and return the one that is chosen."""
-    table = pd.DataFrame(
-        {
-            "Statistic": [s.field.title for s in ranking],
-            "When wrong": [s.words for s in ranking],
-            "Effect": [None if math.isnan(s.auc) else round(s.rank_biserial, 3) for s in ranking],
-            "Right": [s.median_right for s in ranking],
-            "Wrong": [s.median_wrong for s in ranking],
-        }
-    )
-    event = st.dataframe(
-        table,
-        key="overview_ranking",
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-cell",
-        height=300,
-        row_height=30,
-        column_config={
-            "Statistic": st.column_config.TextColumn(pinned=True),
-            "Effect": st.column_config.NumberColumn(
-                help="Rank-biserial correlation, −1 to 1: how surely a wrong prediction has the larger (+) or smaller "
-                "(−) value. “No clear difference” where chance could do it, allowing for all statistics here.",
-                format="%+.2f",
-            ),
-            "Right": st.column_config.NumberColumn(help="Median of right predictions", format="%.3g"),
-            "Wrong": st.column_config.NumberColumn(help="Median of wrong predictions", format="%.3g"),
-        },
-    )
-    cell = cell_of(event)
-    if cell is not None:
-        name = ranking[cell[0]].field.name
-        set_params(statistic=name)
-    return name
-
-
-def _distribution(
-    context: PageContext,
-    edges: Any,
-    sides: list[Side],
-    field: str,
-    title: str,
-    method: str | None,
-    target: str | None,
-    key: str,
-) -> None:
-    event = st.plotly_chart(
-        distribution_figure(edges, sides, title, look_of(st.context.theme.type)),
-        key=key,
-        on_select="rerun",
-        selection_mode=("points", "box"),
-        config=CHART,
-        alt=f"Distribution of {title}",
-    )
-    dragged = dragged_range(event)
-    points = [point for point in points_of(event) if point.get("customdata")]
-    if dragged is None and points:
-        dragged = float(points[0]["customdata"][0]), float(points[0]["customdata"][1])
-    if dragged is not None:
-        open_page("browse", filter=range_filter(context.filter, field, *dragged, method, target))
-
-
-def _failures(context: PageContext) -> None:
-    table = ask(context.catalog, queries.errors).to_pandas()
-    if table.empty:
-        return
-    with st.container(border=True):
-        kinds = table["kind"].value_counts()
-        st.subheader("Failures")
-        told = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in kinds.items())
-        st.caption(f"{len(table):,} images of the run could not be explained: {told}. All others are unaffected.")
-        st.dataframe(
-            table[["sample_id", "stage", "kind", "message", "uri"]],
-            hide_index=True,
-            height=min(38 + 35 * len(table), 300),
-            column_config={
-                "sample_id": "Sample",
-                "stage": "Stage",
-                "kind": "Kind",
-                "message": st.column_config.TextColumn("What happened", width="large"),
-                "uri": "Path",
-            },
-        )
-
-
-def _provenance(context: PageContext) -> None:
-    manifest = context.manifest
-    with st.expander("How this run was made", icon=":material/history:"):
-        left, middle, right = st.columns(3)
-        with left:
-            _facts("Dataset", manifest.dataset)
-            _facts("Preprocessing", manifest.preprocessing)
-        with middle:
-            _facts("Model", manifest.model)
-            _facts("Versions", manifest.versions)
-        with right:
-            for name, method in manifest.methods.items():
-                _facts(str(method.get("title", name)), {k: method[k] for k in ("family", "parameters", "reference") if method.get(k)})
-        if manifest.history:
-            st.markdown("**History**")
-            st.dataframe(
-                [{key: str(value) for key, value in entry.items()} for entry in manifest.history], hide_index=True
-            )
-
-
-def _facts(title: str, facts: dict[str, Any]) -> None:
-    rows = [f"| {plain(key)} | {plain(_short(value))} |" for key, value in facts.items() if value not in (None, "", [], {})]
-    if rows:
-        st.markdown("\n".join([f"**{plain(title)}**", "", "| | |", "|:--|:--|", *rows]))
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} = {_short(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_short(inner) for inner in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 main()

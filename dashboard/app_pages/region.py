@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
 from cache import queries
 from cache.errors import RegionError
-from cache.filters import OneOf, RegionMass
+from cache.filters import Filter, RegionMass
 from cache.queries import MeanMap, Sort
 from cache.regions import PRESETS, Region, percent
 from dashboard import attention
-from dashboard.components.gallery import gallery
 from dashboard.components.region_picker import preset_title, region_picker
 from dashboard.data import ask
-from dashboard.drilldown import cell_of, class_value, points_of
-from dashboard.figures import class_rates_figure, look_of, mass_figure
+from dashboard.drilldown import cell_of, points_of
+from dashboard.figures import look_of, mass_figure
 from dashboard.filter_bar import filter_bar
 from dashboard.intervals import wilson
-from dashboard.notices import plain
+from dashboard.notices import empty_selection, notices_of_run, plain
+from dashboard.outcome_panel import CHART
+from dashboard.region_classes import by_class
 from dashboard.rendering import data_url, image_bytes, overlay_png
 from dashboard.session import (
     TARGETS,
@@ -27,14 +29,13 @@ from dashboard.session import (
     open_page,
     page_context,
     param,
+    set_filter,
     set_params,
 )
+from dashboard.tiles import sample_gallery
 
-CHART = {"displayModeBar": False}
-CLASSES_DRAWN = 12
 GALLERY = 24
-BY = {"pred": "Predicted class", "label": "True class"}
-IMAGE_SIDE = 336
+IMAGE_SIDE = 192
 
 
 def main() -> None:
@@ -50,20 +51,20 @@ def main() -> None:
         )
         return
     if not ask(context.catalog, queries.count, filter_).n:
-        st.info(
-            "No sample matches the filter, so there is no mean to draw on. Loosen or clear the filter above.",
-            icon=":material/filter_alt:",
+        empty_selection(
+            filter_, context.manifest, lambda kept: ask(context.catalog, queries.count, kept).n, set_filter
         )
         return
     _workbench(context, filter_)
+    notices_of_run(context.manifest)
 
 
 @st.fragment
-def _workbench(context: PageContext, filter_: Any) -> None:
+def _workbench(context: PageContext, filter_: Filter) -> None:
     """Everything that the region changes; a fragment, so that drawing leaves the rest of the page alone."""
-    catalog = context.catalog
     method, target = _source(context)
-    mean = ask(catalog, queries.mean_map, filter_, method, target)
+    context = replace(context, method=method, target=target)
+    mean = ask(context.catalog, queries.mean_map, filter_, method, target)
     region = _region()
     left, right = st.columns([6, 7], gap="large")
     with left:
@@ -79,7 +80,7 @@ def _workbench(context: PageContext, filter_: Any) -> None:
             return
         condition = _question(region, method, target)
         _answer(context, filter_, condition, mean, method_title)
-    _by_class(context, filter_, condition)
+    by_class(context, filter_, condition)
     _matching(context, filter_, condition)
 
 
@@ -115,22 +116,27 @@ def _no_maps(mean: MeanMap, method: str, target: str) -> str:
             "not finite), so there is no attention to ask about. Choose another method, or change the filter."
         )
     if target == "true":
-        return f"No sample of this selection has a {method} map for its true class. Choose the predicted class."
+        return (
+            f"No sample of this selection has a {method} map for its true class. Choose the predicted class."
+        )
     return f"No sample of this selection has a {method} map yet. Choose another method, or compute this one."
 
 
 def _picker(
-    context: PageContext, filter_: Any, mean: MeanMap, region: Region | None, method: str, target: str
+    context: PageContext, filter_: Filter, mean: MeanMap, region: Region | None, method: str, target: str
 ) -> None:
     size = context.manifest.preprocessing.get("size") or [1, 1]
     aspect = float(size[1]) / float(size[0])
+    # As large as thumbnails are: the browser scales it, and averaging more pixels would only take longer.
     pixels = (IMAGE_SIDE, max(1, round(IMAGE_SIDE / aspect)))
     photo, averaged = ask(context.catalog, attention.mean_photo, filter_, pixels)
     title = _method_title(context, method)
     region_picker(
         region,
         photo="" if photo is None else data_url(image_bytes(photo)),
-        heat="" if mean.p is None else data_url(overlay_png(mean.p, pixels), "image/png"),
+        heat=""
+        if mean.p is None
+        else data_url(overlay_png(mean.p, (2 * pixels[0], 2 * pixels[1])), "image/png"),
         photo_alt=f"Mean of {averaged:,} images of the selection",
         heat_alt=f"Mean {title} of {mean.n:,} maps",
         aspect=aspect,
@@ -161,7 +167,8 @@ def _source_pickers(context: PageContext, method: str, target: str) -> None:
             list(TARGETS),
             format_func=lambda name: TARGETS[name],
             key="region_target",
-            on_change=lambda: set_params(target=st.session_state["region_target"] or "pred"),
+            on_change=lambda: set_params(target=st.session_state["region_target"]),
+            required=True,
         )
 
 
@@ -212,7 +219,8 @@ def _question(region: Region, method: str, target: str) -> RegionMass:
             list(attention.OPERATORS),
             format_func=lambda name: attention.OPERATORS[name].capitalize(),
             key="region_op",
-            on_change=lambda: set_params(op=st.session_state["region_op"] or attention.AT_LEAST),
+            on_change=lambda: set_params(op=st.session_state["region_op"]),
+            required=True,
         )
         st.session_state["region_share"] = share
         st.slider(
@@ -240,13 +248,12 @@ def _question(region: Region, method: str, target: str) -> RegionMass:
     return attention.condition_of(region, operator, share, method, target)
 
 
-def _answer(
-    context: PageContext, filter_: Any, condition: RegionMass, mean: MeanMap, method: str
-) -> None:
+def _answer(context: PageContext, filter_: Filter, condition: RegionMass, mean: MeanMap, method: str) -> None:
     split = ask(context.catalog, queries.region_split, filter_, condition)
     at_least = condition.low is not None
     share = condition.low if condition.low is not None else condition.high
-    assert share is not None and mean.p is not None
+    assert share is not None
+    assert mean.p is not None
     total = split.inside.n + split.outside.n
     words = attention.OPERATORS[attention.AT_LEAST if at_least else attention.AT_MOST]
     st.markdown(
@@ -256,8 +263,13 @@ def _answer(
     )
     cells = st.columns(3, gap="small")
     quiet: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off", "border": True}
-    cells[0].metric("Matching", f"{split.inside.n:,}", f"{_share(split.inside.n, total)} of the selection", **quiet)
-    for cell, title, side in ((cells[1], "Wrong there", split.inside), (cells[2], "Wrong in the rest", split.outside)):
+    cells[0].metric(
+        "Matching", f"{split.inside.n:,}", f"{_share(split.inside.n, total)} of the selection", **quiet
+    )
+    for cell, title, side in (
+        (cells[1], "Wrong there", split.inside),
+        (cells[2], "Wrong in the rest", split.outside),
+    ):
         rate = wilson(side.wrong, side.labelled)
         known = side.labelled > 0
         cell.metric(
@@ -294,82 +306,15 @@ def _share(part: int, whole: int) -> str:
     return f"{percent(part / whole)} %" if whole else "none"
 
 
-def _by_class(context: PageContext, filter_: Any, condition: RegionMass) -> None:
-    by = param("by") if param("by") in BY else "pred"
-    with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.subheader("By class", width="content")
-            st.session_state["region_by"] = by
-            st.segmented_control(
-                "Group by",
-                list(BY),
-                format_func=lambda name: BY[name],
-                key="region_by",
-                label_visibility="collapsed",
-                on_change=lambda: set_params(by=st.session_state["region_by"] or "pred"),
-            )
-        table = ask(context.catalog, queries.region_by_class, filter_, condition, by)
-        rows = attention.class_rows(table)
-        rates = attention.class_rates(table, CLASSES_DRAWN)
-        labelled = bool(rates.inside.sum() + rates.outside.sum())
-        if not rows:
-            st.caption("No sample of this selection has a label." if by == "label" else "No sample has such a map.")
-            return
-        left, right = st.columns([6, 7], gap="medium")
-        with left:
-            if labelled:
-                st.plotly_chart(
-                    class_rates_figure(rates, look_of(st.context.theme.type)),
-                    key="region_classes",
-                    config=CHART,
-                    alt="Error rate of each class in the region and in the rest",
-                )
-                if len(rows) > CLASSES_DRAWN:
-                    st.caption(f"The {CLASSES_DRAWN} classes with the most samples in the region; all are in the table.")
-            else:
-                st.caption("Error rates need labels; the table says how many of each class look there.")
-        with right:
-            _class_table(context, filter_, condition, rows, by)
-
-
-def _class_table(
-    context: PageContext, filter_: Any, condition: RegionMass, rows: list[dict[str, Any]], by: str
-) -> None:
-    order = ["name", "n", "share", "here", "rest", "difference", "interval"]
-    event = st.dataframe(
-        rows,
-        key=f"region_class_table_{by}",
-        hide_index=True,
-        column_order=order,
-        on_select="rerun",
-        selection_mode="single-cell",
-        height=min(38 + 35 * len(rows), 460),
-        column_config={
-            "name": st.column_config.TextColumn("Class", pinned=True),
-            "n": st.column_config.NumberColumn("Matching", help="Samples of the class that match", format="localized"),
-            "share": st.column_config.ProgressColumn(
-                "Of the class", help="Share of the class's samples that match", format="percent", min_value=0, max_value=1
-            ),
-            "here": st.column_config.NumberColumn("Wrong there", format="percent"),
-            "rest": st.column_config.NumberColumn("Wrong in the rest", format="percent"),
-            "difference": st.column_config.NumberColumn("Points", help="Difference of the error rates", format="%+.0f"),
-            "interval": st.column_config.TextColumn("95 % interval", help="Newcombe's interval of the difference"),
-        },
-    )
-    cell = cell_of(event)
-    if cell is not None:
-        value = class_value(context.catalog.classes, int(rows[cell[0]]["class"]))
-        open_page("browse", filter=filter_.with_(condition).with_(OneOf(by, (value,))))
-
-
-def _matching(context: PageContext, filter_: Any, condition: RegionMass) -> None:
+def _matching(context: PageContext, filter_: Filter, condition: RegionMass) -> None:
     """Show the samples that match, those with the most (or least) attention there first."""
-    chosen = filter_.with_(condition)
+    chosen = attention.narrowed(filter_, condition)
     descending = condition.low is not None
+    order = "-region" if descending else "region"
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader("Matching samples", width="content")
         if st.button("Open in Browse", icon=":material/grid_view:", key="region_browse"):
-            open_page("browse", filter=chosen)
+            open_page("browse", filter=chosen, sort=order)
     sort = Sort(descending=descending, region=condition)
     rows = ask(context.catalog, queries.page, chosen, sort, 0, GALLERY)
     if not rows.num_rows:
@@ -378,7 +323,16 @@ def _matching(context: PageContext, filter_: Any, condition: RegionMass) -> None
             icon=":material/filter_alt:",
         )
         return
-    gallery(context, rows)
+    gallery = sample_gallery(
+        context,
+        rows.to_pylist(),
+        lambda row: f"{percent(row['sort_value'])} % there",
+        filter=chosen,
+        sort=order,
+    )
+    opened = gallery.mount("region_gallery", context.method)
+    if opened:
+        open_page("sample", id=opened, filter=chosen, sort=order)
 
 
 main()

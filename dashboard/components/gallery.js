@@ -185,7 +185,7 @@ class Gallery {
     const box = element("section", "group");
     const title = element("h4", "", group.title || "");
     title.hidden = !group.title;
-    const list = element("ul", this.data.fixed ? "tiles fixed" : "tiles");
+    const list = element("ul", `tiles ${this.data.layout}`);
     list.setAttribute("aria-label", group.title || "Samples");
     for (const tile of group.tiles) {
       const item = element("li");

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
@@ -100,7 +100,7 @@ class View:
         """Read a view that the browser reports; what does not fit is taken from another view."""
         method, opacity, size = (reported.get(name) for name in ("method", "opacity", "size"))
         return cls(
-            method if method in methods else fallback.method,
+            str(method) if method in methods else fallback.method,
             bool(reported.get("overlay", fallback.overlay)),
             _bounded(opacity, OPACITIES, fallback.opacity),
             _bounded(size, SIZES, fallback.size),
@@ -148,7 +148,7 @@ class Gallery:
         methods: Name and title of each method that the toolbar offers, in the order of the digits.
         default_method: The run's default, which the URL need not name.
         toolbar: Whether the toolbar and the hint about keys are shown.
-        fixed: Whether tiles keep the chosen size instead of filling the row.
+        layout: ``fill`` rows with tiles, ``fit`` few tiles to the width, or keep them at a ``fixed`` size.
         size: Width of tiles where neither the URL nor a toolbar sets one.
     """
 
@@ -157,7 +157,7 @@ class Gallery:
     methods: Sequence[tuple[str, str]]
     default_method: str
     toolbar: bool = True
-    fixed: bool = False
+    layout: Literal["fill", "fit", "fixed"] = "fill"
     size: int | None = None
     colours: str = field(default=base64.b64encode(COLOURS.tobytes()).decode("ascii"), repr=False)
 
@@ -165,7 +165,7 @@ class Gallery:
         """Return what the browser is sent."""
         groups = [{"title": g.title, "tiles": [_plain(t) for t in g.tiles]} for g in self.groups]
         methods = [{"name": name, "title": title} for name, title in self.methods]
-        shown = json.dumps([groups, methods, sorted(self.images), self.toolbar, self.fixed])
+        shown = json.dumps([groups, methods, sorted(self.images), self.toolbar, self.layout])
         lengths = "".join(str(len(url)) for url in self.images.values())
         return {
             "key": hashlib.blake2b((shown + lengths).encode(), digest_size=12).hexdigest(),
@@ -173,7 +173,7 @@ class Gallery:
             "images": dict(self.images),
             "methods": methods,
             "toolbar": self.toolbar,
-            "fixed": self.fixed,
+            "layout": self.layout,
             "colours": self.colours,
             "floor": OVERLAY_FLOOR,
             "serial": serial,
@@ -186,9 +186,16 @@ class Gallery:
         }
 
     def mount(self, key: str, method: str) -> str | None:
-        """Put the gallery on the page and return the id of the tile that was just opened, if any."""
+        """Put the gallery on the page and return the id of the tile that was just opened, if any.
+
+        Args:
+            key: Its key, one a page.
+            method: What is shown where the URL names no method that the gallery offers.
+        """
         names = [name for name, _ in self.methods]
-        wanted = view_of_url(method)
+        # The URL is read anew: within a fragment the page's context is that of the page's last full run.
+        asked = param("method", self.default_method)
+        wanted = view_of_url(asked if asked in names else method)
         memo = f"{key}_sent"
         sent: _Sent | None = st.session_state.get(memo) if key in st.session_state else None
         if sent is None:

@@ -37,8 +37,8 @@ def attended_features(activations: Tensor, maps: Tensor) -> Tensor:
     positive = positive / positive.amax((1, 2), keepdim=True)
     (height, width), (rows, columns) = activations.shape[2:], maps.shape[1:]
     if (rows, columns) != (height, width):
-        down = torch.as_tensor(area_matrix(rows, height)).to(positive)
-        across = torch.as_tensor(area_matrix(columns, width)).to(positive)
+        down = torch.tensor(area_matrix(rows, height)).to(positive)
+        across = torch.tensor(area_matrix(columns, width)).to(positive)
         positive = down @ positive @ across.T
     share = (positive / positive.sum((1, 2), keepdim=True)).flatten(1)
     flat = at_least_float32(activations).flatten(2)

@@ -89,7 +89,9 @@ def open_pixels(spec: str, options: DatasetOptions) -> Dataset:
     rows = len(offsets) - 1
     names = pa.array((f"{i:06d}" for i in range(rows)), pa.string(), size=rows)
     uri = pa.array((f"{os.path.basename(spec)}#{i}" for i in range(rows)), pa.string(), size=rows)
-    values, are_indices = label_values(pa.array(labels, pa.string()), spec, options.label_names)
+    values, are_indices = label_values(
+        pa.array(labels, pa.string()), spec, label_names=options.label_names, typed=False
+    )
     records = pa.table(
         {"sample_id": names, "uri": uri, "label": values, "split": pa.nulls(rows, pa.string())}
     )

@@ -14,7 +14,8 @@ from engine import tables
 from engine.datasets import Dataset, DatasetKind, DatasetOptions
 from engine.files import is_folder, is_url, parent
 
-_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".pq")
+_PARQUET = (".parquet", ".pq")
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", *_PARQUET)
 
 
 def open_table(spec: str, options: DatasetOptions) -> Dataset:
@@ -37,26 +38,34 @@ def open_table(spec: str, options: DatasetOptions) -> Dataset:
     split = tables.find_column(columns, tables.SPLIT_COLUMNS, None, "split", spec)
     mask = tables.find_column(columns, tables.MASK_COLUMNS, None, "masks", spec)
 
-    uri = _paths(table.column(path), path, spec)
+    uri = _paths(tables.text_column(table, path, spec), path, spec)
     notices: list[str] = []
     labels: Any = pa.nulls(table.num_rows, pa.string())
     are_indices = False
     if label is None:
         notices.append(f"The table {spec} has no label column: its images are unlabelled.")
     else:
-        labels, are_indices = _labels(table.column(label), location, options.label_names)
+        tables.text_column(table, label, spec)
+        labels, are_indices = tables.label_values(
+            table.column(label),
+            spec,
+            label_names=options.label_names,
+            typed=location.lower().endswith(_PARQUET),
+        )
     records: dict[str, Any] = {
-        "sample_id": uri if identity is None else _ids(table.column(identity), identity, spec),
+        "sample_id": uri
+        if identity is None
+        else _ids(tables.text_column(table, identity, spec), identity, spec),
         "uri": uri,
         "label": labels,
         "split": pa.nulls(table.num_rows, pa.string())
         if split is None
-        else tables.as_text(table.column(split)),
+        else tables.text_column(table, split, spec),
     }
     _refuse_duplicates(records["sample_id"], spec, identity)
     used = {path, label, identity, split, mask}
     if mask is not None:
-        records["mask"] = _slashes(tables.as_text(table.column(mask)))
+        records["mask"] = _slashes(tables.text_column(table, mask, spec))
     used |= _add_boxes(records, table, columns, spec)
     notices += _add_meta(records, table, [name for name in columns if name not in used], spec)
     return Dataset(
@@ -78,8 +87,7 @@ def _root(location: str, data_root: str | None) -> str:
     return root
 
 
-def _paths(column: Any, name: str, spec: str) -> Any:
-    paths = tables.as_text(column)
+def _paths(paths: Any, name: str, spec: str) -> Any:
     if paths.null_count:
         row = pc.index(pc.is_null(paths), True).as_py()
         raise DatasetError(
@@ -93,16 +101,7 @@ def _slashes(paths: Any) -> Any:
     return pc.replace_substring(paths, "\\", "/")
 
 
-def _labels(column: Any, location: str, label_names: bool) -> tuple[Any, bool]:
-    labels, are_indices = tables.label_values(column, location, label_names)
-    is_csv = not location.lower().endswith((".parquet", ".pq"))
-    if is_csv and not label_names and tables.written_as_integers(labels):
-        return pc.replace_substring_regex(labels, r"\.0+$", ""), True
-    return labels, are_indices
-
-
-def _ids(column: Any, name: str, spec: str) -> Any:
-    ids = tables.as_text(column)
+def _ids(ids: Any, name: str, spec: str) -> Any:
     if ids.null_count:
         row = pc.index(pc.is_null(ids), True).as_py()
         raise DatasetError(f"Row {row} of {spec} has no value in the id column {name!r}: give every row one.")

@@ -40,7 +40,7 @@ def test_a_whole_matrix_counts_every_sample(classes):
 
 
 def test_a_thousand_classes_show_the_worst_pairs_and_say_what_is_left_out():
-    label, pred, pair_label, pair_pred, n = random_confusions(1000, 20_000)
+    *_, pair_label, pair_pred, n = random_confusions(1000, 20_000)
     n[(pair_label != pair_pred)] = 1
     pair_label = np.append(pair_label, [700, 3])
     pair_pred = np.append(pair_pred, [41, 900])
@@ -94,7 +94,9 @@ def test_outcomes_are_shares_of_their_own_side():
     assert len(figure.layout.shapes) == 1
 
 
-@pytest.mark.parametrize(("at_least", "asked"), [(True, [False, False, True, True]), (False, [True, True, False, False])])
+@pytest.mark.parametrize(
+    ("at_least", "asked"), [(True, [False, False, True, True]), (False, [True, True, False, False])]
+)
 def test_the_mass_asked_for_is_in_colour(at_least, asked):
     figure = mass_figure([0, 0.1, 0.2, 0.3, 0.4], [9, 4, 2, 1], 0.2, at_least, LIGHT)
     colours = figure.data[0].marker.color

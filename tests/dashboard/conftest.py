@@ -1,0 +1,148 @@
+"""Fixtures of the dashboard's tests: a run, pages without a browser, and a real server with a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from streamlit.testing.v1 import AppTest
+
+from dashboard.data import RUNS_VARIABLE
+from tests.synthetic import METHODS, make_run
+
+ROOT = Path(__file__).resolve().parents[2]
+APP = ROOT / "dashboard" / "app.py"
+REQUIRE_BROWSER = "GAZELAKE_REQUIRE_BROWSER"
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+    "--disable-component-update",
+    "--no-first-run",
+)
+START_SECONDS = 90
+PAGE_TIMEOUT = 45_000
+OpenPage = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run ``animals`` (every method) and the run ``unlabelled``."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "animals", samples=150, methods=tuple(METHODS), seed=4)
+    make_run(folder / "unlabelled", samples=40, labelled=False, masks=False, seed=5)
+    return folder
+
+
+@pytest.fixture()
+def open_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
+    """Open a page without a browser: ``open_page("browse", run=…, folder=…, other parameters)``."""
+
+    def open_(page: str, /, folder: Path | None = None, run: str | None = "animals", **params: str) -> AppTest:
+        monkeypatch.setenv(RUNS_VARIABLE, str(folder or runs))
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        if page != "overview":
+            app.switch_page(f"app_pages/{page}.py")
+        if run is not None:
+            app.query_params["run"] = run
+        for name, value in params.items():
+            app.query_params[name] = value
+        return app.run()
+
+    return open_
+
+
+def texts(app: AppTest) -> str:
+    """Return every text of a page in one string."""
+    elements = [*app.markdown, *app.caption, *app.title, *app.subheader, *app.warning, *app.error, *app.code]
+    return "\n".join(str(element.value) for element in elements)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve(folder: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the dashboard over a folder and wait until it answers."""
+    port = free_port()
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dashboard", "serve", str(folder), "--port", str(port), "--no-browser"],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return process, url
+        except OSError:
+            time.sleep(0.2)
+    process.kill()
+    raise AssertionError(f"The dashboard did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def served(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the runs on loopback; the address of the server."""
+    process, url = serve(runs, tmp_path_factory.mktemp("server") / "log")
+    yield url
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium of the system."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        if os.environ.get(REQUIRE_BROWSER):
+            pytest.fail("Chromium is not installed, and the browser tests may not be skipped here.")
+        pytest.skip("Chromium is not installed: install the package `chromium` to run the browser tests.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=list(CHROMIUM_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture()
+def browser_context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A browser's profile of its own: 1500 × 950, no memory of other tests."""
+    context = chromium.new_context(viewport={"width": 1500, "height": 950})
+    context.set_default_timeout(PAGE_TIMEOUT)
+    yield context
+    context.close()
+
+
+@pytest.fixture()
+def browser_page(browser_context: BrowserContext) -> Iterator[Page]:
+    """A page in which no error of ours may occur, and which asks no other host for anything."""
+    page = browser_context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("http://127.0.0.1", "data:", "blob:", "ws://127.0.0.1"))
+            else problems.append(f"asked {request.url}")
+        ),
+    )
+    yield page
+    assert problems == []

@@ -1,0 +1,240 @@
+"""What a person does with the gallery and a sample's page, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from cache import queries
+from cache.catalog import Catalog
+from cache.filters import Filter, Is, OneOf
+from cache.queries import Sort
+from cache.run import Run
+from tests.dashboard.conftest import PAGE_TIMEOUT, serve
+from tests.synthetic import make_run
+
+pytestmark = pytest.mark.browser
+WRONG = Filter((Is("correct", False),))
+TILES = ".st-key-gallery .tile"
+
+
+@pytest.fixture(scope="module")
+def catalog(runs: Path) -> Catalog:
+    return Catalog(Run.open(runs / "animals"))
+
+
+def browse(page: Page, served: str, **params: str) -> None:
+    query = "&".join(f"{name}={quote(value)}" for name, value in {"run": "animals", **params}.items())
+    page.goto(f"{served}/browse?{query}")
+    expect(page.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    expect(page.locator("[data-test-script-state='running']")).to_have_count(0)
+
+
+def param(page: Page, name: str) -> str | None:
+    return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
+
+
+def wait_for_param(page: Page, name: str, value: str | None) -> None:
+    page.wait_for_function(
+        "([name, value]) => new URLSearchParams(location.search).get(name) === value", arg=[name, value]
+    )
+
+
+def pixels(page: Page, index: int = 0) -> list[int]:
+    """The coloured map of a tile."""
+    return page.locator(".tile canvas").nth(index).evaluate(
+        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    )  # type: ignore[no-any-return]
+
+
+def test_the_gallery_shows_the_first_page_in_order(browser_page: Page, served: str, catalog: Catalog) -> None:
+    browse(browser_page, served, sort="-confidence", filter=WRONG.to_param())
+    rows = queries.page(catalog, WRONG, Sort("confidence", True), 0, 48).to_pylist()
+    tiles = browser_page.locator(".tile")
+    expect(tiles).to_have_count(len(rows))
+    shown = tiles.evaluate_all("nodes => nodes.map(node => node.dataset.id)")
+    assert shown == [row["sample_id"] for row in rows]
+    first = catalog.classes[rows[0]["label"]], catalog.classes[rows[0]["pred"]]
+    expect(tiles.first).to_contain_text(f"{first[0]} → {first[1]}")
+    assert tiles.first.locator("img").get_attribute("alt") == (
+        f"{rows[0]['sample_id']}: {first[0]}, wrongly predicted {first[1]}, {100 * rows[0]['confidence']:.0f} % sure"
+    )
+    widths = browser_page.locator(".tile img").evaluate_all("nodes => nodes.map(n => n.naturalWidth)")
+    assert min(widths) > 0
+
+
+def test_the_browser_draws_the_map_as_the_server_would(browser_page: Page, served: str, catalog: Catalog) -> None:
+    import numpy as np
+
+    from cache import profiles
+    from dashboard.rendering import overlay_pixels
+
+    browse(browser_page, served, sort="-confidence")
+    sample_id = browser_page.locator(".tile").first.get_attribute("data-id")
+    assert sample_id
+    attribution = profiles.maps(catalog, [sample_id], "gradcam", "pred")[sample_id]
+    drawn = np.array(pixels(browser_page)).reshape(128, 128, 4).astype(float)
+    expected = overlay_pixels(attribution, (128, 128)).astype(float)
+    assert np.abs(drawn - expected).mean() < 2
+    assert np.abs(drawn[..., 3] - expected[..., 3]).max() <= 6
+
+
+def test_switching_asks_the_server_for_nothing_until_it_settles(browser_page: Page, served: str) -> None:
+    page = browser_page
+    browse(page, served)
+    before = pixels(page)
+    page.locator(".tile").first.focus()
+    took = page.evaluate(
+        """() => {
+          const host = [...document.querySelectorAll('*')].find(n => n.shadowRoot?.querySelector('.tile'));
+          const button = host.shadowRoot.querySelectorAll('.methods button')[1];
+          button.click();
+          const canvas = host.shadowRoot.querySelector('.tile canvas');
+          return [button.getAttribute('aria-checked'), Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)];
+        }"""
+    )
+    assert took[0] == "true"
+    assert took[1] != before  # already drawn when the click returns
+    wait_for_param(page, "method", "layercam")
+    page.keyboard.press("Escape")
+    page.locator(".tile").first.focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".tile canvas").first).to_be_hidden()
+    wait_for_param(page, "overlay", "0")
+    page.keyboard.press("3")
+    expect(page.locator(".tile canvas").first).to_be_visible()
+    expect(page.locator(".methods button[aria-checked=true]")).to_have_text("Grad-CAM++")
+    wait_for_param(page, "method", "gradcam++")
+    wait_for_param(page, "overlay", None)
+
+
+def test_opacity_and_size_stand_in_the_url_and_survive_turning_the_page(browser_page: Page, served: str) -> None:
+    page = browser_page
+    browse(page, served, per_page="24")
+    page.get_by_label("Opacity").fill("35")
+    page.locator(".bar").get_by_label("Size").fill("220")
+    wait_for_param(page, "opacity", "35")
+    wait_for_param(page, "tile", "220")
+    first = page.locator(".tile").first.get_attribute("data-id")
+    page.locator(".st-key-pages").get_by_role("button", name="2", exact=True).click()
+    wait_for_param(page, "page", "2")
+    expect(page.locator(".tile").first).not_to_have_attribute("data-id", str(first))
+    assert page.get_by_label("Opacity").input_value() == "35"
+    page.go_back()
+    expect(page.locator(".tile").first).to_have_attribute("data-id", str(first))
+
+
+def test_arrows_move_and_enter_opens(browser_page: Page, served: str) -> None:
+    page = browser_page
+    browse(page, served)
+    ids: list[Any] = page.locator(".tile").evaluate_all("nodes => nodes.map(node => node.dataset.id)")
+    tops: list[float] = page.locator(".tile").evaluate_all("nodes => nodes.map(n => n.getBoundingClientRect().top)")
+    columns = sum(top == tops[0] for top in tops)
+    page.locator(".tile").first.focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(page.locator(f".tile[data-id='{ids[columns + 1]}']")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/sample\?"))
+    assert param(page, "id") == ids[columns + 1]
+    expect(page.get_by_role("heading", name=ids[columns + 1])).to_be_visible()
+
+
+def test_click_opens_here_and_control_click_in_a_new_tab(browser_page: Page, served: str) -> None:
+    page = browser_page
+    browse(page, served, filter=WRONG.to_param())
+    tile = page.locator(".tile").nth(1)
+    wanted = tile.get_attribute("data-id")
+    with page.context.expect_page() as opened:
+        tile.click(modifiers=["Control"])
+    other = opened.value
+    expect(other.get_by_role("heading", name=str(wanted))).to_be_visible(timeout=PAGE_TIMEOUT)
+    assert param(other, "filter") == WRONG.to_param()
+    tile.click()
+    page.wait_for_url(re.compile(r"/sample\?"))
+    expect(page.get_by_role("heading", name=str(wanted))).to_be_visible()
+    assert param(page, "id") == wanted
+    page.get_by_role("button", name="Next").click()
+    page.wait_for_function("id => new URLSearchParams(location.search).get('id') !== id", arg=wanted)
+    page.get_by_role("button", name="Gallery").click()
+    page.wait_for_url(re.compile(r"/browse\?"))
+    assert param(page, "filter") == WRONG.to_param()
+
+
+def test_a_filter_changes_the_gallery_and_a_chip_takes_it_back(
+    browser_page: Page, served: str, catalog: Catalog
+) -> None:
+    page = browser_page
+    browse(page, served)
+    page.get_by_role("radio", name="Wrong").or_(page.get_by_role("button", name="Wrong")).first.click()
+    n = queries.count(catalog, WRONG).n
+    expect(page.locator(".tile")).to_have_count(min(n, 48))
+    expect(page.locator(".mark", has_text="✓")).to_have_count(0)
+    page.locator(".st-key-chips button").first.click()
+    expect(page.locator(".st-key-sentence")).to_contain_text("150 images")
+    wait_for_param(page, "filter", None)
+
+
+def test_the_link_shows_the_same_in_another_browser(browser_page: Page, served: str, chromium: Browser) -> None:
+    page = browser_page
+    chosen = WRONG.with_(OneOf("pred", ("wolf",)))
+    browse(page, served, filter=chosen.to_param(), sort="-map.border_mass@layercam:pred", method="layercam", opacity="40")
+    context = chromium.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    other = context.new_page()
+    other.goto(page.url)
+    expect(other.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
+    script = "nodes => nodes.map(node => node.textContent)"
+    assert other.locator(".tile").evaluate_all(script) == page.locator(".tile").evaluate_all(script)
+    assert other.get_by_label("Opacity").input_value() == "40"
+    expect(other.locator(".methods button[aria-checked=true]")).to_have_text("Layer-CAM")
+    assert other.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    context.close()
+
+
+def test_a_samples_page_shows_the_maps_of_both_classes(browser_page: Page, served: str, catalog: Catalog) -> None:
+    page = browser_page
+    row = queries.page(catalog, WRONG, Sort(), 0, 1).to_pylist()[0]
+    page.goto(f"{served}/sample?run=animals&id={quote(row['sample_id'])}")
+    large = page.locator(".st-key-sample_large .tile")
+    expect(large).to_have_count(3, timeout=PAGE_TIMEOUT)
+    expect(large.nth(1)).to_contain_text(f"For the predicted class: {catalog.classes[row['pred']]}")
+    expect(large.nth(2)).to_contain_text(f"For the true class: {catalog.classes[row['label']]}")
+    expect(page.locator(".st-key-sample_methods .tile")).to_have_count(8)
+    near = page.locator(".st-key-sample_nearest a.tile")
+    expect(near).to_have_count(12)
+    wanted = near.first.get_attribute("data-id")
+    near.first.click()
+    expect(page.get_by_role("heading", name=str(wanted))).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name=row["sample_id"])).to_be_visible()
+
+
+def test_hostile_names_are_shown_as_text(browser_page: Page, tmp_path: Path) -> None:
+    hostile = "<img src=x onerror=\"document.title='owned'\">"
+    run = make_run(tmp_path / "runs" / "a", samples=30, classes=(hostile, "مرحبا", "🦊 *b*", "x" * 300), failures=0)
+    described = json.loads((run / "run.json").read_text())
+    described["name"] = hostile
+    (run / "run.json").write_text(json.dumps(described))
+    process, url = serve(tmp_path / "runs", tmp_path / "log")
+    page = browser_page
+    try:
+        page.goto(f"{url}/browse?run=a&filter={quote(Filter((OneOf('label', (hostile,)),)).to_param())}")
+        expect(page.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
+        expect(page.locator(".tile").first).to_contain_text("onerror")
+        page.locator(".tile").first.click()
+        expect(page.locator(".gl-verdict")).to_contain_text("onerror", timeout=PAGE_TIMEOUT)
+        assert page.title() != "owned"
+        assert page.locator("img[src='x']").count() == 0
+    finally:
+        process.terminate()
+        process.wait(20)

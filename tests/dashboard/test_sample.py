@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cache import profiles, queries
+from cache.catalog import Catalog
+from cache.filters import Filter, Is
+from cache.manifest import Manifest
+from cache.queries import Sort
+from cache.run import Run
+from dashboard.originals import LONGEST_SIDE, original_path, read_original
+from dashboard.sample_tables import facts_html, standings_html, top_html, verdict_html
+from tests.dashboard.conftest import OpenPage, texts
+from tests.synthetic import make_run
+
+WRONG = Filter((Is("correct", False),))
+ROW = {"uri": "a/b.jpg", "width": 64, "height": 48}
+
+
+@pytest.fixture(scope="module")
+def catalog(runs: Path) -> Catalog:
+    return Catalog(Run.open(runs / "animals"))
+
+
+def manifest(root: Path | str) -> Manifest:
+    return Manifest("x", dataset={"root": str(root)})
+
+
+def test_the_page_says_what_the_model_made_of_it(open_page: OpenPage, catalog: Catalog) -> None:
+    row = queries.page(catalog, WRONG, Sort(), 0, 1).to_pylist()[0]
+    app = open_page("sample", id=row["sample_id"])
+    assert not app.exception
+    shown = "\n".join(str(element.proto.body) for element in app.get("html"))
+    classes = catalog.classes
+    assert f"{classes[row['label']]}, wrongly predicted {classes[row['pred']]}" in shown
+    for standing in profiles.standing(catalog, row["sample_id"]):
+        assert standing.field.title in shown
+    assert f"{100 * row['top_probabilities'][0]:.1f} %" in shown
+
+
+def test_previous_and_next_stay_within_the_filter(open_page: OpenPage, catalog: Catalog) -> None:
+    sort = Sort("confidence", True)
+    ids = queries.ids(catalog, WRONG, sort)
+    app = open_page("sample", id=ids[1], filter=WRONG.to_param(), sort="-confidence")
+    assert f"2 of {len(ids)} wrong predictions" in texts(app)
+    app.button(key="next").click().run()
+    assert app.query_params["id"] == ids[2]
+    app.button(key="previous").click().run()
+    app.button(key="previous").click().run()
+    assert app.query_params["id"] == ids[0]
+    assert app.button(key="previous").disabled
+    outside = next(i for i in queries.ids(catalog, Filter()) if i not in ids)
+    assert "Not among the" in texts(open_page("sample", id=outside, filter=WRONG.to_param()))
+
+
+def test_every_kind_of_sample_has_a_page(open_page: OpenPage, catalog: Catalog) -> None:
+    empty = queries.ids(catalog, Filter((Is("degenerate", True, "gradcam", "pred"),)))
+    assert empty
+    app = open_page("sample", id=empty[0])
+    assert not app.exception
+    assert "no positive attention" in texts(app)
+    assert not open_page("sample", id=empty[0], target="true").exception
+    unlabelled = open_page("sample", run="unlabelled", id=queries.ids(_catalog(open_page), Filter(), limit=1)[0])
+    assert not unlabelled.exception
+
+
+def _catalog(open_page: OpenPage) -> Catalog:
+    from dashboard.data import open_catalog, runs_folder
+
+    return open_catalog(runs_folder() / "unlabelled")
+
+
+@pytest.mark.parametrize("sample_id", ["", "no/such.jpg", "<img src=x onerror=alert(1)>", "x" * 10_000])
+def test_an_unknown_sample_is_told_in_words(open_page: OpenPage, sample_id: str) -> None:
+    app = open_page("sample", id=sample_id)
+    assert not app.exception
+    assert "No such image" in texts(app) or "No image chosen" in texts(app)
+
+
+def test_an_original_below_the_root_is_shown_and_others_are_not(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    pixels = np.random.default_rng().integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(root / "a" / "b.png")
+    Image.fromarray(pixels).save(tmp_path / "secret.png")
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+    found = read_original(manifest(root), {**ROW, "uri": "a/b.png"})
+    assert found.pixels is not None
+    assert np.array_equal(found.pixels, pixels)
+    for uri in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "s3://bucket/x.png", "", "."):
+        assert original_path(manifest(root), uri) is None
+        assert read_original(manifest(root), {**ROW, "uri": uri}).pixels is None
+    assert original_path(manifest(""), "a/b.png") is None
+
+
+def test_originals_that_cannot_be_shown_say_why(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no image")
+    Image.new("RGB", (10, 10)).save(tmp_path / "other.png")
+    for uri, words in (
+        ("empty.jpg", "cannot be decoded"),
+        ("text.jpg", "cannot be decoded"),
+        ("gone.jpg", "not at"),
+        ("other.png", "has changed"),
+    ):
+        original = read_original(manifest(tmp_path), {**ROW, "uri": uri})
+        assert original.pixels is None
+        assert words in original.reason
+
+
+def test_originals_are_upright_rgb_and_not_too_large(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    left = np.zeros((40, 80, 3), np.uint8)
+    left[:, :40] = 255
+    Image.fromarray(left).save(tmp_path / "turned.jpg", exif=exif)
+    found = read_original(manifest(tmp_path), {"uri": "turned.jpg", "width": 40, "height": 80}).pixels
+    assert found is not None
+    assert found.shape == (80, 40, 3)
+    assert found[:30].mean() > 250
+    assert found[-30:].mean() < 5
+    Image.fromarray((np.arange(64 * 48).reshape(48, 64) * 20).astype(np.uint16)).save(tmp_path / "deep.png")
+    deep = read_original(manifest(tmp_path), {**ROW, "uri": "deep.png"}).pixels
+    assert deep is not None
+    assert deep[-1, -1, 0] == int((64 * 48 - 1) * 20 / 257)
+    Image.new("RGB", (2_000, 1_000), "red").save(tmp_path / "large.png")
+    large = read_original(manifest(tmp_path), {"uri": "large.png", "width": 2_000, "height": 1_000}).pixels
+    assert large is not None
+    assert large.shape == (LONGEST_SIDE // 2, LONGEST_SIDE, 3)
+
+
+def test_the_page_shows_the_original_where_the_run_names_it(open_page: OpenPage, tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", samples=20)
+    described = json.loads((tmp_path / "runs" / "a" / "run.json").read_text())
+    described["dataset"]["root"] = str(tmp_path / "images")
+    (tmp_path / "runs" / "a" / "run.json").write_text(json.dumps(described))
+    catalog = Catalog(Run.open(tmp_path / "runs" / "a"))
+    row = queries.page(catalog, Filter(), Sort(), 3, 1).to_pylist()[0]
+    path = tmp_path / "images" / row["uri"]
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (row["width"], row["height"]), "green").save(path)
+    app = open_page("sample", folder=tmp_path / "runs", run="a", id=row["sample_id"])
+    assert not app.exception
+    assert app.segmented_control(key="picture").value == "original"
+    app.segmented_control(key="picture").set_value("view").run()
+    assert app.query_params["picture"] == "view"
+    path.unlink()
+    missing = queries.page(catalog, Filter(), Sort(), 4, 1).to_pylist()[0]
+    app = open_page("sample", folder=tmp_path / "runs", run="a", id=missing["sample_id"])
+    assert "any more, so the model" in texts(app)
+
+
+def test_tables_escape_whatever_the_run_holds(catalog: Catalog) -> None:
+    hostile = "<script>alert('x')</script>"
+    described = Manifest(
+        "x", classes=[hostile, "b"], meta=[{"name": f"meta.{hostile}", "type": "text"}], default_method="m"
+    )
+    row = {
+        "label": 0, "pred": 1, "correct": False, "top_classes": [1, 0], "top_probabilities": [0.7, 0.3], "uri": hostile,
+        "width": 3, "height": 4, f"meta.{hostile}": hostile, "split": hostile,
+    }  # fmt: skip
+    for html in (verdict_html(described, row), top_html(described, row), facts_html(described, row)):
+        assert "<script" not in html
+        assert "&lt;script&gt;" in html
+    html = standings_html(profiles.standing(catalog, queries.ids(catalog, Filter(), limit=1)[0]))
+    assert html.count("<tr>") == 1 + len(catalog.method_fields())
