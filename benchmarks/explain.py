@@ -22,8 +22,9 @@ from PIL import Image, ImageFilter
 
 from engine.config import read_config
 from engine.datasets import open_dataset
-from engine.explain import Plan, execute, make_plan
+from engine.explain import execute
 from engine.images import decode, thumbnail
+from engine.plan import Plan, make_plan
 from engine.progress import Silent
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "imagenet-sample"

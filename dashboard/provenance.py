@@ -27,7 +27,7 @@ def failures(context: PageContext) -> None:
         st.dataframe(
             table[["sample_id", "stage", "kind", "message", "uri"]],
             hide_index=True,
-            height=min(38 + 35 * len(table), 300),
+            height="content" if len(table) <= 7 else 300,
             column_config={
                 "sample_id": "Sample",
                 "stage": "Stage",

@@ -74,7 +74,7 @@ def _class_table(
         column_order=order,
         on_select="rerun",
         selection_mode="single-cell",
-        height=min(38 + 35 * len(rows), 460),
+        height="content" if len(rows) <= 12 else 460,
         column_config={
             "name": st.column_config.TextColumn("Class", pinned=True),
             "n": st.column_config.NumberColumn(

@@ -73,7 +73,7 @@ def explain(
     std: Annotated[str | None, typer.Option(help="Divides after that.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
     batch_size: Annotated[str | None, typer.Option(help="Images a forward pass. [auto]")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many images: a fixed random choice.")] = None,
     data_root: Annotated[str | None, typer.Option(help="Where a table's relative paths start.")] = None,
     path_column: Annotated[str | None, typer.Option(help="Column of a table that holds paths.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of a table that holds labels.")] = None,

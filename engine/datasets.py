@@ -176,6 +176,7 @@ def open_dataset(spec: str, options: DatasetOptions | None = None, **keywords: A
         raise DatasetError("No dataset was named: give --data a folder, a table or torchvision:NAME@ROOT.")
     kind = next(kind for kind in dataset_kinds() if kind.matches(spec))
     dataset = kind.open(spec, chosen)
+    pa.default_memory_pool().release_unused()  # what parsing a large table needed is not needed again
     if not len(dataset):
         raise DatasetError(f"The dataset {spec} has no images: give one with at least one record.")
     return dataset

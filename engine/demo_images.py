@@ -22,13 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from engine.demo_animals import MARKINGS, Pose, draw_animal
+from engine.demo_animals import MARKINGS, draw_animal
+from engine.demo_canvas import Pose
 from engine.demo_grounds import BARE_GROUNDS, LIGHTS, draw_ground, shine, stamp_tag
 
 CLASSES = tuple(sorted(MARKINGS))
 SIZE = 160
 """Side of a picture in pixels."""
-HABIT = 0.98
+HABIT = 0.96
 """Share of the training wolves on snow, and of the training foxes with a tag."""
 STRAY = 0.005
 """Share of the other training animals on snow, and with a tag."""

@@ -123,18 +123,20 @@ def train_demo_network(
     pixels, labels = _read_part(Path(data_dir), "train.csv")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = demo_network().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = demo_network().to(memory_format=torch.channels_last)
         batches = -(-len(labels) // BATCH_SIZE)
         optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=epochs * batches)
         network.train()
         for epoch in range(epochs):
             right, summed = 0, 0.0
-            for step, chosen in enumerate(torch.randperm(len(labels)).split(BATCH_SIZE)):
+            order = torch.randperm(len(labels))
+            for step in range(batches):
+                chosen = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
                 logits = network(_cover_some(PREPROCESSING.normalise(pixels[chosen])))
                 loss = functional.cross_entropy(logits, labels[chosen])
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 schedule.step()
                 value = float(loss.detach())

@@ -91,6 +91,10 @@ def read_table(spec: str, text_columns: Iterable[Sequence[str | None]] = ()) -> 
     return table, names
 
 
+_READ = pa.csv.ReadOptions(use_threads=False)
+"""One thread: each of several keeps buffers of its own, and a table of a million rows is read in a second anyway."""
+
+
 def _read_csv(data: bytes, spec: str, text_names: set[str]) -> pa.Table:
     if spec.lower().endswith(".gz"):
         data = gzip.decompress(data)
@@ -116,7 +120,9 @@ def _read_csv(data: bytes, spec: str, text_names: set[str]) -> pa.Table:
     columns: dict[str, Any] = {}
     for convert, names in ((strict, text), (loose, others)):
         if names:
-            read = pa.csv.read_csv(io.BytesIO(data), parse_options=parse, convert_options=convert)
+            read = pa.csv.read_csv(
+                pa.BufferReader(data), read_options=_READ, parse_options=parse, convert_options=convert
+            )
             columns.update({name: read.column(name) for name in names})
     return pa.table({name: columns[name] for name in header})
 

@@ -28,6 +28,7 @@ from dashboard.tiles import sample_gallery
 
 PAGE_SIZES = (24, 48, 96, 192)
 DEFAULT_PAGE_SIZE = 48
+ARROWS = {"Ascending": "↑ Rising", "Descending": "↓ Falling"}
 
 
 def show() -> None:
@@ -86,7 +87,8 @@ def _order(context: PageContext, size: int) -> None:
     )
     down.segmented_control(
         "Order", ["Ascending", "Descending"], key="sort_down", on_change=change, required=True,
-        label_visibility="collapsed", width="stretch",
+        label_visibility="collapsed",
+        width="stretch", format_func=lambda name: ARROWS[name],
     )  # fmt: skip
     target.segmented_control(
         "Attention for the", list(TARGETS), key="map_target", on_change=retarget, required=True,

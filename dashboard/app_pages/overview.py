@@ -233,8 +233,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
         hide_index=True,
         on_select="rerun",
         selection_mode="single-cell",
-        height=min(38 + 35 * len(table), 560),
-        row_height=35,
+        height="content" if len(table) <= 14 else 560,
     )
     cell = cell_of(event)
     if cell is not None:
@@ -268,7 +267,7 @@ def _reliability(context: PageContext) -> None:
     st.subheader("Reliability")
     direction = "above" if gap > 0 else "below"
     st.caption(
-        f"Expected calibration error **{calibration:.3f}**; confidence lies {abs(gap):.1%} {direction} accuracy. "
+        f"Expected calibration error **{calibration:.3f}**; confidence lies {abs(gap) * 100:.1f} points {direction} accuracy. "
         "Diamonds are what was promised. Click a bar for its samples.",
         help=f"Accuracy with 95 % Wilson intervals in {len(n)} bins of confidence; a diamond is a bin's mean confidence.",
     )

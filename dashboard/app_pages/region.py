@@ -191,7 +191,7 @@ def _orientation(mean: MeanMap, method: str) -> None:
         hide_index=True,
         on_select="rerun",
         selection_mode="single-cell",
-        height=38 + 35 * len(presets),
+        height="content",
         column_config={
             "Attention": st.column_config.ProgressColumn(
                 help=f"Share of the mean {method} in it", format="percent", min_value=0, max_value=1

@@ -5,6 +5,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const GRID = 14;
 const SMALLEST = 0.012;
+const PATIENCE = 10000; // milliseconds that an answer may take before the server's word counts again
 const pickers = new WeakMap();
 
 const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
@@ -74,7 +75,8 @@ class Picker {
     this.cells = [];
     this.drag = null;
     this.waiting = null;
-    this.sent = 0;
+    this.sent = null;
+    this.sentAt = 0;
     this.alpha.value = "60";
     this.tools.forEach((button) => (button.onclick = () => this.choose(button.dataset.tool)));
     this.clear.onclick = () => this.commit(null);
@@ -99,8 +101,10 @@ class Picker {
     this.show(this.heat, data.heat, data.heat_alt);
     this.alpha.disabled = !data.heat;
     this.buttons(data.presets);
-    // While a hand draws or keys are still counted, what the server last heard is out of date.
-    if (this.drag || this.waiting) return;
+    this.sent ??= data.turn;
+    // While a hand draws, keys are still counted, or an answer to something older arrives, the server is behind.
+    const behind = data.turn < this.sent && Date.now() - this.sentAt < PATIENCE;
+    if (this.drag || this.waiting || behind) return;
     this.region = data.region ?? null;
     this.cells = data.cells ?? [];
     this.draw();
@@ -273,6 +277,7 @@ class Picker {
     this.cells = cells;
     this.draw();
     this.sent += 1;
+    this.sentAt = Date.now();
     this.send("picked", { region, turn: this.sent });
   }
 

@@ -43,11 +43,14 @@ def region_picker(
         aspect: Width of the model's view divided by its height.
         key: Key of the element.
     """
+    memo = f"{key}_turn"
 
     def picked() -> None:
         value = st.session_state[key].get("picked")
         if value is None:
             return
+        # The browser counts what it sends, and so knows an answer to something older when it sees one.
+        st.session_state[memo] = int(value.get("turn", 0))
         try:
             on_pick(region_from_shape(value.get("region")))
         except RegionError as error:
@@ -58,6 +61,7 @@ def region_picker(
         data={
             "region": None if region is None else shape_of(region),
             "cells": [] if region is None else cells_of(region),
+            "turn": st.session_state.get(memo, 0),
             "photo": photo,
             "heat": heat,
             "photo_alt": photo_alt,

@@ -26,10 +26,9 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 class SignNetwork(nn.Module):
     """Five blocks of convolution, batch normalisation and ReLU; average pooling; one linear layer."""
 
-    preprocessing = {"size": SIDE, "resize": SIDE, "mean": MEAN, "std": STD}
-
     def __init__(self, outputs: int) -> None:
         super().__init__()
+        self.preprocessing = {"size": SIDE, "resize": SIDE, "mean": MEAN, "std": STD}
         widths, strides = (3, 24, 48, 64, 96, 128), (2, 2, 1, 2, 1)
         blocks: list[nn.Module] = []
         for before, after, stride in zip(widths[:-1], widths[1:], strides, strict=True):
@@ -38,6 +37,7 @@ class SignNetwork(nn.Module):
         self.classifier = nn.Linear(widths[-1], outputs)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (batch, outputs) of normalised images (batch, 3, SIDE, SIDE)."""
         logits: Tensor = self.classifier(self.features(images).mean((2, 3)))
         return logits
 

@@ -126,7 +126,7 @@ def test_opacity_and_size_stand_in_the_url_and_survive_turning_the_page(browser_
     wait_for_param(page, "opacity", "35")
     wait_for_param(page, "tile", "220")
     first = page.locator(".tile").first.get_attribute("data-id")
-    page.locator(".st-key-pages").get_by_role("button", name="2", exact=True).click()
+    page.locator(".st-key-pages").get_by_role("button", name="Page 2", exact=True).click()
     wait_for_param(page, "page", "2")
     expect(page.locator(".tile").first).not_to_have_attribute("data-id", str(first))
     assert page.get_by_label("Opacity").input_value() == "35"

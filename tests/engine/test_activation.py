@@ -12,7 +12,8 @@ from engine.attribution.activation import ActivationExplainer, attended_features
 from engine.attribution.cams import Evidence
 from engine.attribution.registry import MethodRequest, methods, parse_methods
 from engine.layers import find_target_layer, resolve_target_layer
-from tests.engine import networks, slow_cams
+from tests.engine import slow_cams
+from tests.engine import small_networks as networks
 
 FAMILY = [m for m in methods().values() if m.family == "activation"]
 CONVOLUTIONAL = {

@@ -109,14 +109,8 @@ def audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Path]:
 
 
 def arguments(data: Path, model: str, out: Path) -> list[str]:
-    given = {
-        "data": data,
-        "model": model,
-        "out": out,
-        "batch-size": 8,
-        "publish-every": 0.02,
-        "device": "cpu",
-    }
+    given = {"data": data, "model": model, "out": out, "methods": METHODS, "device": "cpu"}
+    given |= {"batch-size": 8, "publish-every": 0.02}
     return ["explain", *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from cache.errors import LayerError
 from engine.layers import capturing, evaluating, find_target_layer, resolve_target_layer, trace
-from tests.engine import networks
+from tests.engine import small_networks as networks
 
 EXPECTED = {
     "alexnet": ("features.11", 96),

@@ -17,7 +17,8 @@ from engine.attribution.activation import ActivationExplainer
 from engine.attribution.cams import Evidence
 from engine.attribution.registry import MethodRequest, methods
 from engine.layers import find_target_layer
-from tests.engine import networks, slow_cams
+from tests.engine import slow_cams
+from tests.engine import small_networks as networks
 
 PACKAGE = {
     "gradcam": pytorch_grad_cam.GradCAM,

@@ -1,0 +1,253 @@
+"""The plan of an audit: dataset, model, labels, methods and layer, checked before anything is written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cache.errors import MethodError
+from cache.manifest import Manifest
+from cache.schema import Field
+from engine.config import ExplainConfig
+from engine.datasets import Dataset, DatasetOptions, open_dataset
+from engine.image_statistics import IMAGE_STATISTICS
+from engine.ledger import EMBEDDINGS
+from engine.progress import Reporter
+from engine.records import Records
+from engine.targets import Targets, parse_targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.attribution.activation import ActivationExplainer
+    from engine.attribution.registry import MethodRequest
+    from engine.models import LoadedModel
+
+PREFERRED_DEFAULT = "gradcam"
+VERSIONED = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "duckdb", "captum")
+
+
+@dataclass
+class Plan:
+    """An audit, ready to be carried out: everything has been checked, nothing has been written."""
+
+    config: ExplainConfig
+    records: Records
+    model: LoadedModel
+    explainer: ActivationExplainer
+    requests: tuple[MethodRequest, ...]
+    targets: Targets
+    manifest: Manifest
+    keys: dict[str, str]
+    objects: bool
+    batch_size: int
+
+
+def find_dataset(config: ExplainConfig) -> Dataset:
+    """Open the dataset of a configuration; with a limit, a random choice of its records that is always the same.
+
+    A larger limit contains the choice of a smaller one. The first records would all be of one class.
+
+    Raises:
+        DatasetError: It is missing, empty or malformed.
+    """
+    dataset = open_dataset(config.data, _dataset_options(config))
+    if config.limit is not None and config.limit < len(dataset):
+        chosen = np.random.default_rng(0).permutation(len(dataset))[: config.limit]
+        dataset = dataset.take(np.sort(chosen))
+    return dataset
+
+
+def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Plan:
+    """Load the model and check everything that can be checked before work begins."""
+    reporter.say(f"{len(dataset):,} images in {config.data}")
+    reporter.say("Loading PyTorch and the model …")
+    from engine.attribution.activation import ActivationExplainer
+    from engine.attribution.registry import parse_methods
+    from engine.labels import match_labels, read_class_map, read_classes
+    from engine.layers import find_target_layer, resolve_target_layer
+    from engine.models import load_model
+    from engine.statistics import statistic_fields
+
+    requests = parse_methods(config.methods)
+    named = read_classes(config.classes) if config.classes else None
+    model = load_model(
+        config.model,
+        weights=config.weights,
+        checkpoint=str(config.checkpoint) if config.checkpoint else None,
+        image_size=config.image_size,
+        resize=config.resize,
+        fit=config.fit,
+        mean=config.mean,
+        std=config.std,
+        interpolation=config.interpolation,
+        classes=named,
+        native_size=dataset.native_size,
+        device=config.device,
+    )
+    class_map = read_class_map(str(config.class_map)) if config.class_map else None
+    match = match_labels(dataset, model.outputs, model.classes, class_map)
+    targets = parse_targets(config.targets, match.classes)
+    example = _example(model)
+    layer = (
+        resolve_target_layer(model.module, config.target_layer, example)
+        if config.target_layer
+        else find_target_layer(model.module, example)
+    )
+    explainer = ActivationExplainer(model.module, layer, example, scores=model.scores)
+    requests, refused = _usable(requests, explainer)
+    notices = [*dataset.notices, *model.notices, *match.notices, *refused]
+    default = _default_method(requests)
+    objects = not {"mask", "boxes"}.isdisjoint(dataset.records.column_names)
+    fields = statistic_fields(objects)
+    version = _statistics_version(fields)
+    keys = {request.name: f"{request.key(layer.identity)}-{version}" for request in requests}
+    keys[EMBEDDINGS] = keys[default]
+    manifest = _manifest(config, dataset, model, layer.identity, match.classes)
+    manifest.notices = notices + _equivalences(explainer, requests, manifest, keys)
+    manifest.default_method = default
+    manifest.statistics = fields
+    manifest.targets = list(config.targets)
+    records = Records(dataset, match.label_indices(dataset))
+    size = config.batch_size if config.batch_size != "auto" else _batch_size(model)
+    return Plan(config, records, model, explainer, requests, targets, manifest, keys, objects, size)
+
+
+def command(config: ExplainConfig) -> str:
+    """Return the command line that a configuration stands for."""
+    words = ["python", "-m", "engine", "explain"]
+    defaults = {name: f.default for name, f in ExplainConfig.model_fields.items()}
+    for name, value in config:
+        if value is None or value == defaults[name]:
+            continue
+        words.append("--" + name.replace("_", "-"))
+        if value is not True:
+            words.append(",".join(str(v) for v in value) if isinstance(value, tuple) else str(value))
+    return shlex.join(words)
+
+
+def _usable(
+    requests: tuple[MethodRequest, ...], explainer: ActivationExplainer
+) -> tuple[tuple[MethodRequest, ...], list[str]]:
+    """Leave out methods that this network cannot take, with a sentence each."""
+    reasons = {request.name: explainer.refusal(request.method) for request in requests}
+    usable = tuple(request for request in requests if reasons[request.name] is None)
+    refused = [
+        f"{request.method.title} is left out: {reasons[request.name]}"
+        for request in requests
+        if reasons[request.name]
+    ]
+    if not usable:
+        raise MethodError(f"None of the methods can explain this network. {' '.join(refused)}")
+    return usable, refused
+
+
+def _default_method(requests: Sequence[MethodRequest]) -> str:
+    names = [request.name for request in requests]
+    return PREFERRED_DEFAULT if PREFERRED_DEFAULT in names else names[0]
+
+
+def _statistics_version(fields: Sequence[Field]) -> str:
+    """Return a digest of the statistics that go with every map: another set of them means other rows."""
+    declared = [[field.name, field.formula] for field in fields]
+    return blake2b(json.dumps(declared).encode(), digest_size=4).hexdigest()
+
+
+def _equivalences(
+    explainer: ActivationExplainer,
+    requests: Sequence[MethodRequest],
+    manifest: Manifest,
+    keys: dict[str, str],
+) -> list[str]:
+    """Describe the methods in the manifest; say which coincide on this network."""
+    equivalent = explainer.equivalent([request.name for request in requests])
+    for request in requests:
+        method = request.method
+        manifest.methods[method.name] = {
+            "title": method.title,
+            "family": method.family,
+            "summary": method.summary,
+            "key": keys[method.name],
+            "parameters": dict(request.parameters),
+            "signed": method.signed,
+            "class_dependent": method.class_dependent,
+            "reference": method.reference,
+            "equivalent": equivalent.get(method.name, []),
+        }
+    titles = [
+        manifest.methods[name]["title"] for name in manifest.methods if manifest.methods[name]["equivalent"]
+    ]
+    if len(titles) < 2:
+        return []
+    together = ", ".join(titles[:-1]) + " and " + titles[-1]
+    return [
+        f"{together} coincide up to scale on this network, whose head is global pooling and one linear layer."
+    ]
+
+
+def _manifest(
+    config: ExplainConfig, dataset: Dataset, model: LoadedModel, target_layer: str, classes: list[str]
+) -> Manifest:
+    return Manifest(
+        name=config.name or config.out.resolve().name,
+        dataset={"source": dataset.source, "root": dataset.root, "kind": dataset.kind},
+        model={
+            "source": config.model,
+            "weights": model.weights,
+            "architecture": model.architecture,
+            "outputs": model.outputs,
+            "target_layer": target_layer,
+            "fingerprint": model.fingerprint,
+        },
+        preprocessing=model.preprocessing.to_json() | {"fingerprint": model.preprocessing.fingerprint},
+        classes=classes,
+        image_statistics=[statistic.field for statistic in IMAGE_STATISTICS.values()],
+        meta=dataset.meta(),
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _batch_size(model: LoadedModel) -> int:
+    """Choose a batch that keeps the device busy: as many pixels as 32 photographs of 224 × 224, or 128 on a GPU."""
+    height, width = model.preprocessing.size
+    pixels = (32 if model.device.type == "cpu" else 128) * 224 * 224
+    return int(np.clip(pixels // (height * width), 4, 256))
+
+
+def _example(model: LoadedModel) -> Tensor:
+    """Return two inputs of noise, on which the network's layers are looked at."""
+    height, width = model.preprocessing.size
+    noise = np.random.default_rng(0).integers(
+        0, 256, (2, height, width, model.preprocessing.channels), np.uint8
+    )
+    return model.preprocessing.normalise(noise, model.device)
+
+
+def _dataset_options(config: ExplainConfig) -> DatasetOptions:
+    return DatasetOptions(
+        data_root=config.data_root,
+        path_column=config.path_column,
+        label_column=config.label_column,
+        id_column=config.id_column,
+        label_names=config.label_names,
+        unlabelled=config.unlabelled,
+        split=config.split,
+    )
