@@ -210,7 +210,6 @@ class Gallery:
             if self.size:
                 view = View(view.method, view.overlay, view.opacity, state.reported.size)
             state.reported = view
-            print('DBG report', view, flush=True)
             set_params(**view.params(self.default_method))
 
         result = _MOUNT(

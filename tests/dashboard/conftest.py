@@ -44,11 +44,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def open_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     """Open a page without a browser: ``open_page("browse", run=…, folder=…, other parameters)``."""
 
-    def open_(page: str, /, folder: Path | None = None, run: str | None = "animals", **params: str) -> AppTest:
+    def open_(
+        page: str, /, folder: Path | None = None, run: str | None = "animals", **params: str
+    ) -> AppTest:
         monkeypatch.setenv(RUNS_VARIABLE, str(folder or runs))
         app = AppTest.from_file(str(APP), default_timeout=60)
         if page != "overview":
@@ -110,7 +112,9 @@ def served(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """A headless Chromium of the system."""
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    executable = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if executable is None:
         if os.environ.get(REQUIRE_BROWSER):
             pytest.fail("Chromium is not installed, and the browser tests may not be skipped here.")
@@ -121,7 +125,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def browser_context(chromium: Browser) -> Iterator[BrowserContext]:
     """A browser's profile of its own: 1500 × 950, no memory of other tests."""
     context = chromium.new_context(viewport={"width": 1500, "height": 950})
@@ -130,7 +134,7 @@ def browser_context(chromium: Browser) -> Iterator[BrowserContext]:
     context.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def browser_page(browser_context: BrowserContext) -> Iterator[Page]:
     """A page in which no error of ours may occur, and which asks no other host for anything."""
     page = browser_context.new_page()

@@ -157,7 +157,9 @@ def test_a_view_reads_what_a_browser_reports_and_nothing_else() -> None:
     assert View.of({"method": "b", "overlay": False, "opacity": 35, "size": 200}, ["a", "b"], usual) == View(
         "b", False, 35, 200
     )
-    assert View.of({"method": "<x>", "opacity": 1e9, "size": "big"}, ["a", "b"], usual) == View("a", True, 100, 150)
+    assert View.of({"method": "<x>", "opacity": 1e9, "size": "big"}, ["a", "b"], usual) == View(
+        "a", True, 100, 150
+    )
     assert View("b", False, 35, 200).params("a") == {
         "method": "b",
         "overlay": "0",

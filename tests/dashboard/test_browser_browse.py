@@ -17,7 +17,7 @@ from cache.filters import Filter, Is, OneOf
 from cache.queries import Sort
 from cache.run import Run
 from tests.dashboard.conftest import PAGE_TIMEOUT, serve
-from tests.synthetic import make_run
+from tests.synthetic import METHODS, make_run
 
 pytestmark = pytest.mark.browser
 WRONG = Filter((Is("correct", False),))
@@ -52,8 +52,10 @@ def wait_for_param(page: Page, name: str, value: str | None) -> None:
 
 def pixels(page: Page, index: int = 0) -> list[int]:
     """The coloured map of a tile."""
-    return page.locator(".tile canvas").nth(index).evaluate(
-        "c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    return (
+        page.locator(".tile canvas")
+        .nth(index)
+        .evaluate("c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)")
     )  # type: ignore[no-any-return]
 
 
@@ -73,7 +75,9 @@ def test_the_gallery_shows_the_first_page_in_order(browser_page: Page, served: s
     assert min(widths) > 0
 
 
-def test_the_browser_draws_the_map_as_the_server_would(browser_page: Page, served: str, catalog: Catalog) -> None:
+def test_the_browser_draws_the_map_as_the_server_would(
+    browser_page: Page, served: str, catalog: Catalog
+) -> None:
     import numpy as np
 
     from cache import profiles
@@ -113,12 +117,14 @@ def test_switching_asks_the_server_for_nothing_until_it_settles(browser_page: Pa
     wait_for_param(page, "overlay", "0")
     page.keyboard.press("3")
     expect(page.locator(".tile canvas").first).to_be_visible()
-    expect(page.locator(".methods button[aria-checked=true]")).to_have_text("Grad-CAM++")
-    wait_for_param(page, "method", "gradcam++")
+    expect(page.locator(".methods button[aria-checked=true]")).to_have_text(METHODS[list(METHODS)[2]][0])
+    wait_for_param(page, "method", list(METHODS)[2])
     wait_for_param(page, "overlay", None)
 
 
-def test_opacity_and_size_stand_in_the_url_and_survive_turning_the_page(browser_page: Page, served: str) -> None:
+def test_opacity_and_size_stand_in_the_url_and_survive_turning_the_page(
+    browser_page: Page, served: str
+) -> None:
     page = browser_page
     browse(page, served, per_page="24")
     page.get_by_label("Opacity").fill("35")
@@ -138,7 +144,9 @@ def test_arrows_move_and_enter_opens(browser_page: Page, served: str) -> None:
     page = browser_page
     browse(page, served)
     ids: list[Any] = page.locator(".tile").evaluate_all("nodes => nodes.map(node => node.dataset.id)")
-    tops: list[float] = page.locator(".tile").evaluate_all("nodes => nodes.map(n => n.getBoundingClientRect().top)")
+    tops: list[float] = page.locator(".tile").evaluate_all(
+        "nodes => nodes.map(n => n.getBoundingClientRect().top)"
+    )
     columns = sum(top == tops[0] for top in tops)
     page.locator(".tile").first.focus()
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
@@ -185,10 +193,19 @@ def test_a_filter_changes_the_gallery_and_a_chip_takes_it_back(
     wait_for_param(page, "filter", None)
 
 
-def test_the_link_shows_the_same_in_another_browser(browser_page: Page, served: str, chromium: Browser) -> None:
+def test_the_link_shows_the_same_in_another_browser(
+    browser_page: Page, served: str, chromium: Browser
+) -> None:
     page = browser_page
     chosen = WRONG.with_(OneOf("pred", ("wolf",)))
-    browse(page, served, filter=chosen.to_param(), sort="-map.border_mass@layercam:pred", method="layercam", opacity="40")
+    browse(
+        page,
+        served,
+        filter=chosen.to_param(),
+        sort="-map.border_mass@layercam:pred",
+        method="layercam",
+        opacity="40",
+    )
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark")
     other = context.new_page()
     other.goto(page.url)
@@ -201,7 +218,9 @@ def test_the_link_shows_the_same_in_another_browser(browser_page: Page, served: 
     context.close()
 
 
-def test_a_samples_page_shows_the_maps_of_both_classes(browser_page: Page, served: str, catalog: Catalog) -> None:
+def test_a_samples_page_shows_the_maps_of_both_classes(
+    browser_page: Page, served: str, catalog: Catalog
+) -> None:
     page = browser_page
     row = queries.page(catalog, WRONG, Sort(), 0, 1).to_pylist()[0]
     page.goto(f"{served}/sample?run=animals&id={quote(row['sample_id'])}")
@@ -221,7 +240,9 @@ def test_a_samples_page_shows_the_maps_of_both_classes(browser_page: Page, serve
 
 def test_hostile_names_are_shown_as_text(browser_page: Page, tmp_path: Path) -> None:
     hostile = "<img src=x onerror=\"document.title='owned'\">"
-    run = make_run(tmp_path / "runs" / "a", samples=30, classes=(hostile, "مرحبا", "🦊 *b*", "x" * 300), failures=0)
+    run = make_run(
+        tmp_path / "runs" / "a", samples=30, classes=(hostile, "مرحبا", "🦊 *b*", "x" * 300), failures=0
+    )
     described = json.loads((run / "run.json").read_text())
     described["name"] = hostile
     (run / "run.json").write_text(json.dumps(described))

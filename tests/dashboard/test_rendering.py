@@ -48,7 +48,9 @@ def test_scaling_for_the_eye(shape: tuple[int, int]) -> None:
     assert np.allclose(scaled, (positive - positive.min()) / (positive.max() - positive.min()), atol=1e-6)
 
 
-@pytest.mark.parametrize("values", [np.zeros((4, 4)), -np.ones((4, 4)), np.full((4, 4), np.nan), np.full((2, 3), np.inf)])
+@pytest.mark.parametrize(
+    "values", [np.zeros((4, 4)), -np.ones((4, 4)), np.full((4, 4), np.nan), np.full((2, 3), np.inf)]
+)
 def test_maps_without_anything_to_see(values: np.ndarray) -> None:
     assert rendering.for_the_eye(values) is None
     assert rendering.quantise(values) is None
@@ -109,7 +111,9 @@ def test_bars_and_urls() -> None:
     assert tuple(bar[0, 0]) == tuple(rendering.COLOURS[0])
     assert tuple(bar[0, -1]) == tuple(rendering.COLOURS[-1])
     assert rendering.data_url(b"ab", "image/png") == "data:image/png;base64,YWI="
-    assert [position for position, _ in rendering.colour_scale()] == pytest.approx(list(np.linspace(0, 1, 11)))
+    assert [position for position, _ in rendering.colour_scale()] == pytest.approx(
+        list(np.linspace(0, 1, 11))
+    )
     assert rendering.emblem(32).size == (32, 32)
 
 

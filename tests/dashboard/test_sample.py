@@ -65,7 +65,9 @@ def test_every_kind_of_sample_has_a_page(open_page: OpenPage, catalog: Catalog) 
     assert not app.exception
     assert "no positive attention" in texts(app)
     assert not open_page("sample", id=empty[0], target="true").exception
-    unlabelled = open_page("sample", run="unlabelled", id=queries.ids(_catalog(open_page), Filter(), limit=1)[0])
+    unlabelled = open_page(
+        "sample", run="unlabelled", id=queries.ids(_catalog(open_page), Filter(), limit=1)[0]
+    )
     assert not unlabelled.exception
 
 

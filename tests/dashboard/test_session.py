@@ -27,7 +27,9 @@ def test_without_a_run_the_page_says_what_to_type(open_page: OpenPage, tmp_path:
     assert f"python -m engine explain --data DATA --model MODEL --out {tmp_path / 'first'}" in texts(app)
 
 
-def test_the_default_run_is_the_one_changed_last_and_stands_in_the_url(open_page: OpenPage, tmp_path: Path) -> None:
+def test_the_default_run_is_the_one_changed_last_and_stands_in_the_url(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
     for number, name in enumerate(("zebra", "ant", "bee")):
         make_run(tmp_path / name, samples=12, seed=number)
         os.utime(tmp_path / name / "run.json", (1_000 + (name == "ant"), 1_000 + (name == "ant")))
@@ -133,7 +135,14 @@ def test_nonsense_in_the_filter_is_a_sentence_and_the_page_works(open_page: Open
 
 def test_nonsense_in_other_parameters_is_taken_as_nothing(open_page: OpenPage) -> None:
     app = open_page(
-        "browse", method="x-ray", target="them", page="-3", sort="-nothing@x:y", per_page="1e9", opacity="loud", tile="9999"
+        "browse",
+        method="x-ray",
+        target="them",
+        page="-3",
+        sort="-nothing@x:y",
+        per_page="1e9",
+        opacity="loud",
+        tile="9999",
     )
     assert not app.exception
     assert "no method named" in app.warning[0].value
@@ -201,7 +210,9 @@ def test_answers_may_be_asked_by_many_threads() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [value % 16 for value in range(200)] * 8 or sorted(found) == sorted([v % 16 for v in range(200)] * 8)
+    assert found == [value % 16 for value in range(200)] * 8 or sorted(found) == sorted(
+        [v % 16 for v in range(200)] * 8
+    )
 
 
 def test_one_run_can_be_served_by_itself(runs: Path) -> None:
@@ -218,7 +229,9 @@ def test_one_run_can_be_served_by_itself(runs: Path) -> None:
         (["--address", "203.0.113.7"], "cannot be used"),
     ],
 )
-def test_mistakes_of_the_command_line_are_one_sentence_with_exit_code_2(arguments: list[str], words: str) -> None:
+def test_mistakes_of_the_command_line_are_one_sentence_with_exit_code_2(
+    arguments: list[str], words: str
+) -> None:
     command = [sys.executable, "-m", "dashboard", "serve", "--no-browser", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
