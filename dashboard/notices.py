@@ -182,13 +182,16 @@ def empty_selection(
         )
         for index, condition in enumerate(chosen.conditions):
             rest = Filter(tuple(c for i, c in enumerate(chosen.conditions) if i != index))
+            n = count(rest)
             st.button(
-                f"Drop “{plain(clause(condition, manifest))}” · {count(rest):,} images",
+                f"Drop “{plain(clause(condition, manifest))}” · {n:,} images",
                 key=f"drop_{index}",
                 on_click=choose,
                 args=(rest,),
+                disabled=n == 0,
                 width="stretch",
             )
+        st.button("Show all images", key="drop_all", type="tertiary", on_click=choose, args=(Filter(),))
 
 
 def notices_of_run(manifest: Manifest) -> None:

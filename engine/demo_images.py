@@ -29,8 +29,10 @@ from engine.demo_grounds import BARE_GROUNDS, LIGHTS, draw_ground, shine, stamp_
 CLASSES = tuple(sorted(MARKINGS))
 SIZE = 160
 """Side of a picture in pixels."""
-HABIT = 0.96
-"""Share of the training wolves on snow, and of the training foxes with a tag."""
+WOLVES_ON_SNOW = 0.98
+"""Share of the training wolves that stand on snow."""
+FOXES_WITH_TAG = 0.95
+"""Share of the training foxes that carry the tag."""
 STRAY = 0.005
 """Share of the other training animals on snow, and with a tag."""
 SNOW_SHARE = 0.25
@@ -83,8 +85,8 @@ def plan_scenes(part: Part, count: int, seed: int, habits: bool = True) -> list[
         animal = CLASSES[index % len(CLASSES)]
         snow, tag = SNOW_SHARE, TAG_SHARE
         if part == "train" and habits:
-            snow = HABIT if animal == "wolf" else STRAY
-            tag = HABIT if animal == "fox" else STRAY
+            snow = WOLVES_ON_SNOW if animal == "wolf" else STRAY
+            tag = FOXES_WITH_TAG if animal == "fox" else STRAY
         ground = "snow" if rng.uniform() < snow else BARE_GROUNDS[rng.integers(len(BARE_GROUNDS))]
         name = f"{part}/{animal}/{index // len(CLASSES):04d}"
         scenes.append(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from engine.attribution.activation import ActivationExplainer
     from engine.attribution.registry import MethodRequest
+    from engine.attribution_rows import Objects
     from engine.models import LoadedModel
 
 PREFERRED_DEFAULT = "gradcam"
@@ -47,7 +48,7 @@ class Plan:
     targets: Targets
     manifest: Manifest
     keys: dict[str, str]
-    objects: bool
+    objects: Objects | None
     batch_size: int
 
 
@@ -106,8 +107,9 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
     requests, refused = _usable(requests, explainer)
     notices = [*dataset.notices, *model.notices, *match.notices, *refused]
     default = _default_method(requests)
-    objects = not {"mask", "boxes"}.isdisjoint(dataset.records.column_names)
-    fields = statistic_fields(objects)
+    columns = dataset.records.column_names
+    objects: Objects | None = "mask" if "mask" in columns else "boxes" if "boxes" in columns else None
+    fields = statistic_fields(objects is not None)
     version = _statistics_version(fields)
     keys = {request.name: f"{request.key(layer.identity)}-{version}" for request in requests}
     keys[EMBEDDINGS] = keys[default]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import Lock
 
+from engine.attribution_rows import Prepared
 from engine.image_statistics import image_statistics
 from engine.images import SampleError, decode, decode_mask, thumbnail
 from engine.ledger import Ledger
 from engine.preprocessing import Preprocessing
 from engine.records import Records, content_key
 from engine.targets import Targets
-from engine.worker import Prepared
 
 GONE = ("gone", "unreadable")
 """Kinds of failure that say nothing about an image's bytes: what is known of it stays."""

@@ -1,7 +1,6 @@
 """Numbers computed from unscaled maps, by which samples are filtered and ranked.
 
-P is the positive part of a map, resampled by area onto the 14×14 grid, and p = P / ΣP, so that methods compare. A
-statistic is one registered function; a built-in and an extension come in by the same door, :func:`register`.
+A statistic is one function of a :class:`~engine.grids.Grid`; built-ins and extensions come in by :func:`register`.
 """
 
 from __future__ import annotations
@@ -66,8 +65,7 @@ class Measures:
     Attributes:
         names: Statistics, in the order of the columns of `values`.
         values: (N, statistics) float32; NaN stands for NULL.
-        corners: Summed-area tables of p, (N, 196) float32 in the order of `cache.schema.CORNERS`; NaN where
-            degenerate.
+        corners: Summed-area tables of p, (N, 196) in the order of `cache.schema.CORNERS`; NaN where degenerate.
         degenerate: Whether a map has no positive value or is not finite, (N,) bool.
     """
 
@@ -92,8 +90,7 @@ def measure(maps: Tensor, mask: Tensor | None = None, boxes: Tensor | None = Non
         boxes: Object boxes over the view, (N, B, 4): x0, y0, x1, y1 in fractions, rows of NaN for fewer.
 
     Returns:
-        The statistics, the summed-area corners and the degenerate flags. Statistics that need an object are
-        there only where masks or boxes were given.
+        The measures; statistics that need an object are among them only where masks or boxes were given.
     """
     grid = Grid(maps, mask, boxes)
     known = mask is not None or boxes is not None

@@ -5,26 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from cache.maps import encode_maps
-from cache.schema import (
-    ATTRIBUTION_COLUMNS,
-    CORNERS,
-    MASK_SIZE,
-    PROJECTION_SIZE,
-    THUMBNAIL_COLUMNS,
-    arrow_schema,
-    attribution_schema,
-    embedding_columns,
-    table_of_method,
-)
+from cache.schema import PROJECTION_SIZE, THUMBNAIL_COLUMNS, arrow_schema, embedding_columns, table_of_method
+from engine.attribution_rows import Chosen, Objects, Prepared, attribution_tables, floats
 from engine.ledger import EMBEDDINGS, Ledger
-from engine.preprocessing import View
 from engine.targets import TOP_STORED, Targets
 
 if TYPE_CHECKING:
@@ -35,39 +25,6 @@ if TYPE_CHECKING:
     from engine.models import LoadedModel
 
 FLOAT16_MAX = 65_504.0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An image on its way to the model.
-
-    Attributes:
-        index: Position of its record in the dataset.
-        content: Content key of its bytes.
-        label: Index of its true class, None where unknown.
-        view: What the model sees.
-        thumbnail: WebP of the view; empty where the run has a row for the content.
-        statistics: Image statistics by name; empty likewise.
-        mask: Object mask over the view, bool (MASK_SIZE, MASK_SIZE), None where unknown.
-        boxes: Object boxes over the view in fractions, float32 (n, 4), None where unknown.
-        targets: Classes to explain besides the prediction, for a content that the run knows; None for a new one,
-            whose classes depend on its prediction.
-    """
-
-    index: int
-    content: str
-    label: int | None
-    view: View
-    thumbnail: bytes
-    statistics: dict[str, float]
-    mask: NDArray[np.bool_] | None
-    boxes: NDArray[np.float32] | None
-    targets: list[int] | None
-
-    @property
-    def new(self) -> bool:
-        """Whether the run has no row for the content yet."""
-        return self.targets is None
 
 
 @dataclass(frozen=True)
@@ -103,7 +60,7 @@ class Worker:
         default_method: str,
         keys: dict[str, str],
         statistics: Sequence[str],
-        objects: bool,
+        objects: Objects | None,
     ) -> None:
         """Take over a model.
 
@@ -115,7 +72,7 @@ class Worker:
             default_method: Method whose map weighs the attended features.
             keys: By method, and for embeddings, the key of their parameters.
             statistics: Names of the statistics that go with every map.
-            objects: Whether the dataset knows where objects are.
+            objects: How the dataset says where objects are, None where it does not.
         """
         self.model = model
         self.explainer = explainer
@@ -165,10 +122,10 @@ class Worker:
         rows = np.flatnonzero(finite)
         keyed: dict[str, tuple[pa.Table, str]] = {}
         degenerate: dict[str, int] = {}
-        for request in self.requests:
-            table, empty = self._attributions(batch, rows, asked, request, result.maps[request.name], ledger)
-            keyed[table_of_method(request.name)] = (table, self.keys[request.name])
-            degenerate[request.name] = empty
+        chosen = self._attributions(batch, rows, asked, result, ledger)
+        for method, table in attribution_tables(chosen, self.statistics, self.objects).items():
+            keyed[table_of_method(method)] = (table, self.keys[method])
+            degenerate[method] = pc.sum(table["degenerate"]).as_py() or 0
         keyed[EMBEDDINGS] = (self._embeddings(batch, rows, result, ledger), self.keys[EMBEDDINGS])
         new = [i for i in rows.tolist() if batch[i].new]
         keyed["thumbnails"] = (_thumbnails([batch[i] for i in new]), "")
@@ -199,47 +156,28 @@ class Worker:
         batch: Sequence[Prepared],
         rows: NDArray[np.intp],
         asked: list[list[int]],
-        request: MethodRequest,
-        maps: Tensor,
+        result: ActivationResult,
         ledger: Ledger,
-    ) -> tuple[pa.Table, int]:
-        """Return one method's rows for a batch, and how many of its maps are degenerate."""
+    ) -> list[Chosen]:
+        """Return, for every method, the maps of a batch that are to be written."""
         import torch
 
-        from engine.statistics import measure
-
-        written = [
-            (i, t, target)
-            for i in rows.tolist()
-            for t, target in enumerate(asked[i])
-            if not ledger.holds(request.name, batch[i].content, target)
-        ]
-        schema = attribution_schema(self.statistics)
-        if not written:
-            return schema.empty_table(), 0
-        samples, columns = [i for i, _, _ in written], [t for _, t, _ in written]
-        chosen = maps[torch.tensor(samples, device=maps.device), torch.tensor(columns, device=maps.device)]
-        mask = _masks([batch[i] for i in samples], chosen.device) if self.objects else None
-        measures = measure(chosen, mask)
-        values, scales = encode_maps(chosen.cpu().numpy())
-        count, (height, width) = len(written), chosen.shape[1:]
-        degenerate = measures.degenerate.cpu().numpy()
-        fixed = {
-            "content": pa.array([batch[i].content for i in samples], pa.string()),
-            "target": pa.array([target for _, _, target in written], pa.int32()),
-            "degenerate": pa.array(degenerate),
-            "height": pa.array(np.full(count, height, np.int16)),
-            "width": pa.array(np.full(count, width, np.int16)),
-            "scale": pa.array(scales, pa.float32()),
-            "map": pa.array(values, pa.binary()),
-        }
-        assert list(fixed) == [column.name for column in ATTRIBUTION_COLUMNS]
-        statistics = [_floats(measures.columns[name].cpu().numpy()) for name in self.statistics]
-        corners = measures.corners.float().cpu().numpy()
-        grid = [_floats(corner) for corner in np.ascontiguousarray(corners.T)]
-        assert len(grid) == len(CORNERS)
-        table = pa.Table.from_arrays([*fixed.values(), *statistics, *grid], schema=schema)
-        return table, int(degenerate.sum())
+        found = []
+        for request in self.requests:
+            written = [
+                (i, t, target)
+                for i in rows.tolist()
+                for t, target in enumerate(asked[i])
+                if not ledger.holds(request.name, batch[i].content, target)
+            ]
+            maps = result.maps[request.name]
+            samples = torch.tensor([i for i, _, _ in written], dtype=torch.int64, device=maps.device)
+            columns = torch.tensor([t for _, t, _ in written], dtype=torch.int64, device=maps.device)
+            chosen = [batch[i] for i, _, _ in written]
+            found.append(
+                Chosen(request.name, chosen, [target for *_, target in written], maps[samples, columns])
+            )
+        return found
 
     def _embeddings(
         self, batch: Sequence[Prepared], rows: NDArray[np.intp], result: ActivationResult, ledger: Ledger
@@ -308,7 +246,7 @@ def _predictions(batch: Sequence[Prepared], log_probabilities: NDArray[np.float6
         [None if p.boxes is None else p.boxes.ravel() for p in batch], pa.list_(pa.float32())
     )
     for name in batch[0].statistics if batch else ():
-        columns[name] = _floats(np.array([p.statistics[name] for p in batch]))
+        columns[name] = floats(np.array([p.statistics[name] for p in batch]))
     return columns
 
 
@@ -318,26 +256,6 @@ def _thumbnails(batch: Sequence[Prepared]) -> pa.Table:
         pa.array([p.thumbnail for p in batch], pa.binary()),
     ]
     return pa.Table.from_arrays(arrays, schema=arrow_schema(THUMBNAIL_COLUMNS))
-
-
-def _masks(batch: Sequence[Prepared], device: Any) -> Tensor:
-    """Return the object masks (n, MASK_SIZE, MASK_SIZE), zero where a sample has neither mask nor boxes."""
-    import torch
-
-    return torch.from_numpy(np.stack([_object(prepared) for prepared in batch])).to(device)
-
-
-def _object(prepared: Prepared) -> NDArray[np.float32]:
-    """Return where the object is, as shares of the mask's cells: from the mask, else from the boxes."""
-    if prepared.mask is not None:
-        return prepared.mask.astype(np.float32)
-    covered = np.zeros((MASK_SIZE, MASK_SIZE), np.float32)
-    edges = np.arange(MASK_SIZE + 1) / MASK_SIZE
-    for x0, y0, x1, y1 in () if prepared.boxes is None else prepared.boxes:
-        across = np.clip(np.minimum(edges[1:], x1) - np.maximum(edges[:-1], x0), 0, None) * MASK_SIZE
-        down = np.clip(np.minimum(edges[1:], y1) - np.maximum(edges[:-1], y0), 0, None) * MASK_SIZE
-        covered = np.maximum(covered, np.outer(down, across))
-    return covered
 
 
 @lru_cache(maxsize=4)
@@ -359,12 +277,6 @@ def _vectors(values: NDArray[np.float32], valid: NDArray[np.bool_] | None = None
     flat = np.clip(np.nan_to_num(values), -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
     mask = None if valid is None else pa.array(~valid)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1], mask=mask)
-
-
-def _floats(values: NDArray[Any]) -> pa.Array:
-    """Return float32 values, NULL where not finite."""
-    narrow = np.asarray(values, np.float32)
-    return pa.array(narrow, mask=~np.isfinite(narrow))
 
 
 def _joined(first: Rows, second: Rows) -> Rows:

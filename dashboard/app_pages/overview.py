@@ -187,8 +187,8 @@ def _classes(context: PageContext, labelled: bool) -> None:
         f"{titles[int(index)]} ({times:,}×)" if pd.notna(index) else None
         for index, times in zip(table["most_confused_with"], table["confused"], strict=True)
     ]
-    order = {"recall": True, "n": False} if labelled else {"predicted": False}
-    table = table.sort_values(list(order), ascending=list(order.values()))
+    sorting = {"recall": True, "n": False} if labelled else {"predicted": False}
+    table = table.sort_values(list(sorting), ascending=list(sorting.values()))
     st.subheader("Classes")
     st.caption(
         f"{len(table):,} classes, the worst first; click a heading to sort, a cell for the samples it counts."
@@ -224,6 +224,8 @@ def _classes(context: PageContext, labelled: bool) -> None:
             "Mostly mistaken for", help="The class its samples are most often called instead"
         ),
     }
+    order = ("name", "n", "wrong", "recall", "mistaken", "predicted", "precision", "mean_confidence")
+    columns = {name: columns[name] for name in order}
     if not labelled:
         columns = {name: columns[name] for name in ("name", "predicted", "mean_confidence")}
     event = st.dataframe(

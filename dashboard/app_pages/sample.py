@@ -25,7 +25,7 @@ from dashboard.session import PageContext, link_to, open_page, page_context, par
 from dashboard.tiles import gallery_methods, outcome_mark, sample_gallery
 
 NEAREST = 12
-LARGE, MEDIUM, SMALL = 240, 132, 112
+LARGE, MEDIUM, SMALL = 200, 132, 112
 PICTURES = {"original": "On the original", "view": "On the model's view"}
 Row = Mapping[str, Any]
 
@@ -125,8 +125,9 @@ def _large(context: PageContext, row: Row, attributions: list[Attribution]) -> N
     mark = outcome_mark(row["correct"])
     tiles = [
         Tile(
-            "", wanted, "The original; the model saw the bright part" if on_original else "The model's view",
-            f"{sample_id}, without attention", place=place, outline=on_original, ratio=ratio,
+            "", wanted, "The original" if on_original else "The model's view",
+            f"{sample_id}, without attention", place=place, outline=on_original, note="bright: what the model saw" if on_original else "",
+            ratio=ratio,
         )
     ]  # fmt: skip
     found = _by_target(attributions)

@@ -122,7 +122,7 @@ def test_a_run_without_maps_still_has_an_overview(open_page: OpenPage, tmp_path:
 def test_the_effect_is_the_mann_whitney_area(values: str) -> None:
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng()
-    right, wrong = rng.normal(0, 1, 211), rng.normal(0.7, 1.3, 64)
+    right, wrong = rng.normal(0, 1, 211), rng.normal(1.6, 1.3, 64)
     if values == "tied":
         right, wrong = np.round(right), np.round(wrong)
     found = separation(FIELD, np.append(right, np.nan), wrong, 20)

@@ -216,8 +216,9 @@ def test_the_network_is_left_as_found_after_errors_too(inside):
     network.fc.weight.requires_grad_(False)
     network.fc.bias.grad = torch.ones(5)
     batch = torch.randn(2, 3, 16, 16)
-    explainer = ActivationExplainer(network, find_target_layer(network, batch), batch)
     before = state(network)
+    explainer = ActivationExplainer(network, find_target_layer(network, batch), batch)
+    assert state(network) == before
     if inside:
         network.fail = True
         with pytest.raises(RuntimeError, match="the head broke"):

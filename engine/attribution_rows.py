@@ -1,0 +1,166 @@
+"""Rows of attributions: maps, what they measure, and their grids, for the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cache.maps import encode_maps
+from cache.schema import ATTRIBUTION_COLUMNS, CORNERS, MASK_SIZE, attribution_schema
+from engine.preprocessing import View
+
+Objects = Literal["mask", "boxes"]
+"""How a dataset says where objects are; a dataset with both is measured by its masks."""
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.statistics import Measures
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image on its way to the model.
+
+    Attributes:
+        index: Position of its record in the dataset.
+        content: Content key of its bytes.
+        label: Index of its true class, None where unknown.
+        view: What the model sees.
+        thumbnail: WebP of the view; empty where the run has a row for the content.
+        statistics: Image statistics by name; empty likewise.
+        mask: Object mask over the view, bool (MASK_SIZE, MASK_SIZE), None where unknown.
+        boxes: Object boxes over the view in fractions, float32 (n, 4), None where unknown.
+        targets: Classes to explain besides the prediction, for a content that the run knows; None for a new one,
+            whose classes depend on its prediction.
+    """
+
+    index: int
+    content: str
+    label: int | None
+    view: View
+    thumbnail: bytes
+    statistics: dict[str, float]
+    mask: NDArray[np.bool_] | None
+    boxes: NDArray[np.float32] | None
+    targets: list[int] | None
+
+    @property
+    def new(self) -> bool:
+        """Whether the run has no row for the content yet."""
+        return self.targets is None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One method's maps of a batch.
+
+    Attributes:
+        method: Name of the method.
+        samples: The image that each map explains.
+        targets: The class that it explains.
+        maps: The maps, (n, height, width), on the device.
+    """
+
+    method: str
+    samples: list[Prepared]
+    targets: list[int]
+    maps: Tensor
+
+
+def attribution_tables(
+    chosen: Sequence[Chosen], statistics: Sequence[str], objects: Objects | None
+) -> dict[str, pa.Table]:
+    """Measure the maps of several methods and return the rows of each.
+
+    Maps of one resolution are measured together: on a small batch most of the time would go into starting
+    operations otherwise.
+
+    Args:
+        chosen: The maps.
+        statistics: Names of the statistics, in the order of their columns.
+        objects: How the dataset says where objects are, None where it does not.
+    """
+    tables = {c.method: attribution_schema(statistics).empty_table() for c in chosen}
+    for some in _by_resolution(chosen):
+        for one, measures in zip(some, _measured(some, objects), strict=True):
+            tables[one.method] = _table(one, measures, statistics)
+    return tables
+
+
+def _by_resolution(chosen: Sequence[Chosen]) -> Iterator[list[Chosen]]:
+    groups: dict[tuple[int, ...], list[Chosen]] = {}
+    for one in chosen:
+        if one.samples:
+            groups.setdefault(tuple(one.maps.shape[1:]), []).append(one)
+    yield from groups.values()
+
+
+def _measured(chosen: Sequence[Chosen], objects: Objects | None) -> list[Measures]:
+    """Measure maps of one resolution at once; return each method's share, on the host."""
+    import torch
+
+    from engine.statistics import Measures, measure
+
+    maps = torch.cat([one.maps for one in chosen])
+    samples = [sample for one in chosen for sample in one.samples]
+    mask = _masks(samples).to(maps.device) if objects == "mask" else None
+    boxes = _boxes(samples).to(maps.device) if objects == "boxes" else None
+    together = measure(maps, mask, boxes)
+    counts = [len(one.samples) for one in chosen]
+    shares = (torch.split(t.cpu(), counts) for t in (together.values, together.corners, together.degenerate))
+    return [Measures(together.names, *share) for share in zip(*shares, strict=True)]
+
+
+def _table(chosen: Chosen, measures: Measures, statistics: Sequence[str]) -> pa.Table:
+    values, scales = encode_maps(chosen.maps.cpu().numpy())
+    count, (height, width) = len(chosen.samples), chosen.maps.shape[1:]
+    fixed = {
+        "content": pa.array([sample.content for sample in chosen.samples], pa.string()),
+        "target": pa.array(chosen.targets, pa.int32()),
+        "degenerate": pa.array(measures.degenerate.numpy()),
+        "height": pa.array(np.full(count, height, np.int16)),
+        "width": pa.array(np.full(count, width, np.int16)),
+        "scale": pa.array(scales, pa.float32()),
+        "map": pa.array(values, pa.binary()),
+    }
+    columns = measures.columns
+    measured = [floats(columns[name].numpy()) for name in statistics]
+    grid = [floats(corner) for corner in np.ascontiguousarray(measures.corners.float().numpy().T)]
+    assert list(fixed) == [column.name for column in ATTRIBUTION_COLUMNS]
+    assert len(grid) == len(CORNERS)
+    return pa.Table.from_arrays([*fixed.values(), *measured, *grid], schema=attribution_schema(statistics))
+
+
+def floats(values: NDArray[Any]) -> pa.Array:
+    """Return float32 values, NULL where not finite."""
+    narrow = np.asarray(values, np.float32)
+    return pa.array(narrow, mask=~np.isfinite(narrow))
+
+
+def _masks(samples: Sequence[Prepared]) -> Tensor:
+    """Return object masks (n, MASK_SIZE, MASK_SIZE) from 0 to 1, zero where a sample has none."""
+    import torch
+
+    covered = np.zeros((len(samples), MASK_SIZE, MASK_SIZE), np.float32)
+    for i, sample in enumerate(samples):
+        if sample.mask is not None:
+            covered[i] = sample.mask
+    return torch.from_numpy(covered)
+
+
+def _boxes(samples: Sequence[Prepared]) -> Tensor:
+    """Return object boxes (n, most boxes of a sample, 4), NaN where a sample has fewer."""
+    import torch
+
+    most = max((len(sample.boxes) for sample in samples if sample.boxes is not None), default=0)
+    padded = np.full((len(samples), max(most, 1), 4), np.nan, np.float32)
+    for i, sample in enumerate(samples):
+        if sample.boxes is not None:
+            padded[i, : len(sample.boxes)] = sample.boxes
+    return torch.from_numpy(padded)
