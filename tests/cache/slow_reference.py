@@ -53,7 +53,9 @@ class SlowRun:
         return None if found is None else found[name]
 
     def select(self, conditions: tuple[Condition, ...]) -> list[str]:
-        return sorted(r["sample_id"] for r in self.samples if all(self.holds(c, r) is True for c in conditions))
+        return sorted(
+            r["sample_id"] for r in self.samples if all(self.holds(c, r) is True for c in conditions)
+        )
 
     def holds(self, condition: Condition, row: dict[str, Any]) -> bool | None:  # noqa: PLR0911
         match condition:
@@ -63,7 +65,9 @@ class SlowRun:
                     return True if None in values else None
                 if field in ("label", "pred"):
                     classes = self.manifest.classes
-                    return found in {v if isinstance(v, int) else classes.index(v) for v in values if v is not None}
+                    return found in {
+                        v if isinstance(v, int) else classes.index(v) for v in values if v is not None
+                    }
                 return found in values
             case Range(field, low, high, method, target):
                 found = self.value(row, field, method, target)
