@@ -57,7 +57,7 @@ class SlowRun:
             r["sample_id"] for r in self.samples if all(self.holds(c, r) is True for c in conditions)
         )
 
-    def holds(self, condition: Condition, row: dict[str, Any]) -> bool | None:  # noqa: PLR0911
+    def holds(self, condition: Condition, row: dict[str, Any]) -> bool | None:
         match condition:
             case OneOf(field, values):
                 found = row[field]
