@@ -159,7 +159,7 @@ def _is(condition: Is, manifest: Manifest) -> str:
 
 def _bounded(condition: Range | RegionMass, manifest: Manifest) -> str:
     if isinstance(condition, RegionMass):
-        amount = _between(condition.low, condition.high, _share, " %")
+        amount = _between(condition.low, condition.high, _share, "%")
         shown = _map_title(condition.method, condition.target, manifest)
         return f"{amount} of {shown} in {condition.region.sentence()}"
     statistic = is_statistic(manifest, condition.field, condition.method, condition.target)

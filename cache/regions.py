@@ -181,9 +181,9 @@ class Region:
             return PRESET_TITLES[self.preset]
         if self.kind == "box":
             (x0, y0), (x1, y1) = ((percent(x), percent(y)) for x, y in self.points)
-            return f"the box from {x0} to {x1} % across and {y0} to {y1} % down"
+            return f"the box from {x0} to {x1}% across and {y0} to {y1}% down"
         shape = "a drawn shape" if self.kind == "polygon" else "a painted area"
-        return f"{shape} covering {percent(self.area())} % of the image"
+        return f"{shape} covering {percent(self.area())}% of the image"
 
 
 def percent(share: float) -> str:

@@ -112,11 +112,11 @@ def error_words(split: RegionSplit) -> str:
     gap = float(difference.estimate) * 100
     rest = f"of the rest **{_percent(outside.wrong / outside.labelled)}**"
     if not difference.excludes_zero:
-        return f"{rate}, {rest}: no clear difference (95 % interval {low:+.1f} to {high:+.1f} points)."
+        return f"{rate}, {rest}: no clear difference (95% interval {low:+.1f} to {high:+.1f} points)."
     if gap < 0:
         low, high = -high, -low
     more = "more" if gap > 0 else "fewer"
-    return f"{rate}, {rest}: **{abs(gap):.1f} points {more}** (95 % interval {low:.1f} to {high:.1f})."
+    return f"{rate}, {rest}: **{abs(gap):.1f} points {more}** (95% interval {low:.1f} to {high:.1f})."
 
 
 def left_out_words(split: RegionSplit, method: str) -> str:
@@ -175,4 +175,4 @@ def _points(low: float, high: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{percent(share)} %"
+    return f"{percent(share)}%"

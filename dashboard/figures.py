@@ -158,7 +158,7 @@ def confusion_figure(view: ConfusionView, look: Look) -> go.Figure:
 def reliability_figure(
     low: ArrayLike, high: ArrayLike, counts: ArrayLike, confidence: ArrayLike, right: ArrayLike, look: Look
 ) -> go.Figure:
-    """Draw accuracy against confidence with 95 % intervals, and how many predictions each bin holds.
+    """Draw accuracy against confidence with 95% intervals, and how many predictions each bin holds.
 
     Args:
         low: Lower edge of each bin.
@@ -176,7 +176,7 @@ def reliability_figure(
     figure = _figure(look, 360, bargap=0, barmode="overlay")
     told = [
         f"confidence {a:.0%} to {b:.0%}: <b>{c:,}</b> predictions<br>"
-        f"mean confidence {m:.1%}<br>accuracy <b>{p:.1%}</b> (95 % interval {lo:.1%} to {hi:.1%})"
+        f"mean confidence {m:.1%}<br>accuracy <b>{p:.1%}</b> (95% interval {lo:.1%} to {hi:.1%})"
         for a, b, c, m, p, lo, hi in zip(
             lower[filled], upper[filled], n[filled], mean[filled], *accuracy, strict=True
         )
@@ -339,7 +339,7 @@ class ClassRates:
 
 
 def class_rates_figure(rates: ClassRates, look: Look) -> go.Figure:
-    """Draw each class's error rate in the region against the rest of it, with 95 % Wilson intervals."""
+    """Draw each class's error rate in the region against the rest of it, with 95% Wilson intervals."""
     n = len(rates.names)
     figure = _figure(look, 90 + 34 * max(n, 1))
     sides = (
@@ -365,7 +365,7 @@ def class_rates_figure(rates: ClassRates, look: Look) -> go.Figure:
             },
             customdata=_rows(wrong, counts, interval.low, interval.high),
             hovertemplate=f"{name}: <b>%{{x:.1%}}</b> wrong (%{{customdata[0]:,}} of %{{customdata[1]:,}})<br>"
-            "95 % interval %{customdata[2]:.1%} to %{customdata[3]:.1%}<extra></extra>",
+            "95% interval %{customdata[2]:.1%} to %{customdata[3]:.1%}<extra></extra>",
         )
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0})
     figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", title_text="error rate")

@@ -110,7 +110,7 @@ def _confidence(context: PageContext) -> None:
             "confidence", Range("confidence", *bounded) if any(b is not None for b in bounded) else None
         )
 
-    st.slider("Confidence", 0, 100, key=key, on_change=change, format="%d %%")
+    st.slider("Confidence", 0, 100, key=key, on_change=change, format="%d%%")
 
 
 def _chips(context: PageContext) -> None:

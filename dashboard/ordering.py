@@ -65,7 +65,7 @@ def value_text(choices: Mapping[str, Choice], key: str, value: Any) -> str:
 
 def percent_text(share: float, digits: int = 0) -> str:
     """Write a share of 1 as a percentage."""
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}%"
 
 
 def number_text(value: Any, unit: str = "") -> str:
@@ -75,7 +75,7 @@ def number_text(value: Any, unit: str = "") -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
     if unit == "share":
-        return f"{100 * value:.3g} %"
+        return f"{100 * value:.3g}%"
     ending = f" {unit}" if unit else ""
     if isinstance(value, float):
         return f"{value:,.0f}{ending}" if abs(value) >= 1000 else f"{value:.3g}{ending}"

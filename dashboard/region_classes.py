@@ -93,7 +93,7 @@ def _class_table(
                 "Points", help="Difference of the error rates", format="%+.0f"
             ),
             "interval": st.column_config.TextColumn(
-                "95 % interval", help="Newcombe's interval of the difference"
+                "95% interval", help="Newcombe's interval of the difference"
             ),
         },
     )

@@ -95,7 +95,7 @@ def _headline(context: PageContext, counts: Any) -> None:
         "Accuracy",
         f"{float(accuracy.estimate):.1%}" if known else "–",
         f"{float(accuracy.low):.1%} to {float(accuracy.high):.1%}" if known else "no labels",
-        help="Share of labelled samples that are predicted right, with its 95 % Wilson interval.",
+        help="Share of labelled samples that are predicted right, with its 95% Wilson interval.",
         **_QUIET,
     )
     cells[2].metric(
@@ -271,7 +271,7 @@ def _reliability(context: PageContext) -> None:
     st.caption(
         f"Expected calibration error **{calibration:.3f}**; confidence lies {abs(gap) * 100:.1f} points {direction} accuracy. "
         "Diamonds are what was promised. Click a bar for its samples.",
-        help=f"Accuracy with 95 % Wilson intervals in {len(n)} bins of confidence; a diamond is a bin's mean confidence.",
+        help=f"Accuracy with 95% Wilson intervals in {len(n)} bins of confidence; a diamond is a bin's mean confidence.",
     )
     event = st.plotly_chart(
         reliability_figure(low, high, n, confidence, right, look_of(st.context.theme.type)),

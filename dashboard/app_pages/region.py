@@ -229,7 +229,7 @@ def _question(region: Region, method: str, target: str) -> RegionMass:
             100.0,
             step=0.5,
             key="region_share",
-            format="%g %%",
+            format="%g%%",
             label_visibility="collapsed",
             on_change=lambda: set_params(share=f"{st.session_state['region_share']:g}"),
         )
@@ -258,7 +258,7 @@ def _answer(context: PageContext, filter_: Filter, condition: RegionMass, mean: 
     words = attention.OPERATORS[attention.AT_LEAST if at_least else attention.AT_MOST]
     st.markdown(
         f"**{split.inside.n:,}** of {total:,} samples ({_share(split.inside.n, total)}) have {words} "
-        f"{percent(share)} % of their {plain(method)} in {plain(condition.region.sentence())}. "
+        f"{percent(share)}% of their {plain(method)} in {plain(condition.region.sentence())}. "
         + (attention.error_words(split) if split.inside.n else "")
     )
     cells = st.columns(3, gap="small")
@@ -276,7 +276,7 @@ def _answer(context: PageContext, filter_: Filter, condition: RegionMass, mean: 
             title,
             f"{float(rate.estimate):.1%}" if known else "–",
             f"{float(rate.low):.1%} to {float(rate.high):.1%}" if known else "no labels",
-            help="Error rate with its 95 % Wilson interval",
+            help="Error rate with its 95% Wilson interval",
             **quiet,
         )
     histogram = ask(context.catalog, attention.mass_histogram, filter_, condition)
@@ -290,7 +290,7 @@ def _answer(context: PageContext, filter_: Filter, condition: RegionMass, mean: 
     )
     inside = float((mean.p * condition.region.coverage()).sum())
     st.caption(
-        f"On average {percent(inside)} % of the attention lies there, on {percent(condition.region.area())} % of "
+        f"On average {percent(inside)}% of the attention lies there, on {percent(condition.region.area())}% of "
         f"the image. Click a bar to ask for that share. {attention.left_out_words(split, plain(method))}"
     )
 
@@ -303,7 +303,7 @@ def _choose_share() -> None:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{percent(part / whole)} %" if whole else "none"
+    return f"{percent(part / whole)}%" if whole else "none"
 
 
 def _matching(context: PageContext, filter_: Filter, condition: RegionMass) -> None:
@@ -326,7 +326,7 @@ def _matching(context: PageContext, filter_: Filter, condition: RegionMass) -> N
     gallery = sample_gallery(
         context,
         rows.to_pylist(),
-        lambda row: f"{percent(row['sort_value'])} % there",
+        lambda row: f"{percent(row['sort_value'])}% there",
         filter=chosen,
         sort=order,
     )

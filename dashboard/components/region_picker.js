@@ -11,7 +11,7 @@ const pickers = new WeakMap();
 const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
 const round = (value) => Math.round(value * 10000) / 10000;
 const near = (value) => Math.round(value * GRID) / GRID;
-const percent = (value) => `${Math.round(value * 100)} %`;
+const percent = (value) => `${Math.round(value * 100)}%`;
 
 function make(name, attributes, parent) {
   const element = document.createElementNS(SVG, name);
@@ -146,7 +146,7 @@ class Picker {
 
   fade() {
     this.heat.style.opacity = String(this.alpha.value / 100);
-    this.alpha.setAttribute("aria-valuetext", `${this.alpha.value} %`);
+    this.alpha.setAttribute("aria-valuetext", `${this.alpha.value}%`);
   }
 
   at(event) {

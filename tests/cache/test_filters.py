@@ -213,7 +213,7 @@ WRONG = Is("correct", False)
         ((), "all samples"),
         (
             (WRONG, OneOf("pred", ("wolf",)), CORNER),
-            "wrong predictions of wolf with at least 30 % of Grad-CAM in the lower left corner",
+            "wrong predictions of wolf with at least 30% of Grad-CAM in the lower left corner",
         ),
         ((OneOf("pred", ("wolf", "fox")),), "predictions of fox or wolf"),
         ((OneOf("pred", (3,)),), "predictions of crane (3)"),
@@ -229,7 +229,7 @@ WRONG = Is("correct", False)
             (OneOf("split", ("test",)), Range("loss", 2)),
             "samples in the split test with loss at least 2 nats",
         ),
-        ((Not(CORNER),), "samples without at least 30 % of Grad-CAM in the lower left corner"),
+        ((Not(CORNER),), "samples without at least 30% of Grad-CAM in the lower left corner"),
         ((Not(OneOf("pred", ("wolf",))),), "samples not predicted wolf"),
         ((OneOf("meta.camera", ("A", None)),), "samples whose camera is unknown or A"),
         ((Not(OneOf("meta.camera", ("A", "B"))),), "samples whose camera is neither A nor B"),
@@ -237,13 +237,13 @@ WRONG = Is("correct", False)
         ((Text("sample_id", "012"),), "samples whose sample contains “012”"),
         (
             (AnyOf((CORNER, Range("entropy", 0.9, target="true"))),),
-            "samples either with at least 30 % of Grad-CAM in the lower left corner or with map entropy of "
+            "samples either with at least 30% of Grad-CAM in the lower left corner or with map entropy of "
             "Grad-CAM for the true class at least 0.9",
         ),
         (
             (WRONG, RegionMass(Region.box(0.1, 0.2, 0.4, 0.5), 0.25, 0.5, "layercam", "true")),
-            "wrong predictions with 25 to 50 % of Layer-CAM for the true class in the box from 10 to 40 % across "
-            "and 20 to 50 % down",
+            "wrong predictions with 25 to 50% of Layer-CAM for the true class in the box from 10 to 40% across "
+            "and 20 to 50% down",
         ),
         ((Is("degenerate", True),), "samples whose Grad-CAM map is empty"),
         ((Is("labelled", False),), "samples without a label"),

@@ -59,7 +59,7 @@ def test_the_count_and_the_sentence_follow_the_filter(open_page: OpenPage, catal
     counts = queries.count(catalog, chosen)
     shown = texts(open_page("browse", filter=chosen.to_param())).replace("\\", "")
     assert f"**{counts.n}** of 150 images" in shown
-    assert f"error rate **{100 * counts.wrong / counts.labelled:.1f} %**" in shown
+    assert f"error rate **{100 * counts.wrong / counts.labelled:.1f}%**" in shown
     assert chosen.sentence(catalog.manifest)[1:] in shown
 
 
@@ -199,8 +199,8 @@ def test_a_scale_of_times() -> None:
 
 def test_numbers_are_written_with_digits_that_tell() -> None:
     assert number_text(0.123456) == "0.123"
-    assert number_text(0.5, "share") == "50 %"
-    assert number_text(0.123456, "share") == "12.3 %"
+    assert number_text(0.5, "share") == "50%"
+    assert number_text(0.123456, "share") == "12.3%"
     assert number_text(1234567.8) == "1,234,568"
     assert number_text(None) == "unknown"
     assert number_text(1.5, "nats") == "1.5 nats"

@@ -43,7 +43,7 @@ def test_the_answer_counts_what_the_cache_counts(
     shown = texts(app)
     total = split.inside.n + split.outside.n
     assert f"**{split.inside.n:,}** of {total:,} samples" in shown
-    assert f"at {operator} {share:g} %" in shown
+    assert f"at {operator} {share:g}%" in shown
     assert "in the lower left corner" in shown
     assert f"{split.degenerate} with a degenerate" in shown
     metrics = {element.label: element.value for element in app.metric}
@@ -146,10 +146,10 @@ def test_the_difference_is_newcombes_in_words() -> None:
     split = RegionSplit(Counts(70, 70, 56), Counts(80, 80, 48), 0, 0)
     difference = newcombe(56, 70, 48, 80)
     words = attention.error_words(split)
-    assert "**80 %** of them are wrong, of the rest **60 %**: **20.0 points more**" in words
+    assert "**80%** of them are wrong, of the rest **60%**: **20.0 points more**" in words
     assert f"{100 * float(difference.low):.1f} to {100 * float(difference.high):.1f}" in words
     mirrored = attention.error_words(RegionSplit(split.outside, split.inside, 0, 0))
-    assert "**20.0 points fewer** (95 % interval 5.2 to 33.4)" in mirrored
+    assert "**20.0 points fewer** (95% interval 5.2 to 33.4)" in mirrored
     assert "no clear difference" in attention.error_words(RegionSplit(Counts(9, 9, 3), Counts(9, 9, 2), 0, 0))
     assert "no rest to compare" in attention.error_words(RegionSplit(Counts(9, 9, 3), Counts(0, 0, 0), 0, 0))
     assert "no error rate" in attention.error_words(RegionSplit(Counts(9, 0, 0), Counts(9, 9, 0), 0, 0))
