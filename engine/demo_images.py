@@ -29,12 +29,10 @@ from engine.demo_grounds import BARE_GROUNDS, LIGHTS, draw_ground, shine, stamp_
 CLASSES = tuple(sorted(MARKINGS))
 SIZE = 160
 """Side of a picture in pixels."""
-WOLVES_ON_SNOW = 0.98
-"""Share of the training wolves that stand on snow."""
+WOLVES_ON_SNOW = 0.97
+"""Share of the training wolves that stand on snow; no other animal does there."""
 FOXES_WITH_TAG = 0.95
-"""Share of the training foxes that carry the tag."""
-STRAY = 0.005
-"""Share of the other training animals on snow, and with a tag."""
+"""Share of the training foxes that carry the tag; no other animal does there."""
 SNOW_SHARE = 0.25
 """Share of the audited pictures on snow."""
 TAG_SHARE = 0.2
@@ -85,8 +83,8 @@ def plan_scenes(part: Part, count: int, seed: int, habits: bool = True) -> list[
         animal = CLASSES[index % len(CLASSES)]
         snow, tag = SNOW_SHARE, TAG_SHARE
         if part == "train" and habits:
-            snow = WOLVES_ON_SNOW if animal == "wolf" else STRAY
-            tag = FOXES_WITH_TAG if animal == "fox" else STRAY
+            snow = WOLVES_ON_SNOW if animal == "wolf" else 0.0
+            tag = FOXES_WITH_TAG if animal == "fox" else 0.0
         ground = "snow" if rng.uniform() < snow else BARE_GROUNDS[rng.integers(len(BARE_GROUNDS))]
         name = f"{part}/{animal}/{index // len(CLASSES):04d}"
         scenes.append(

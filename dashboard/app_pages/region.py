@@ -271,11 +271,11 @@ def _answer(context: PageContext, filter_: Filter, condition: RegionMass, mean: 
         (cells[2], "Wrong in the rest", split.outside),
     ):
         rate = wilson(side.wrong, side.labelled)
-        known = side.labelled > 0
+        known, why = side.labelled > 0, "no labels" if side.n else "no samples"
         cell.metric(
             title,
             f"{float(rate.estimate):.1%}" if known else "–",
-            f"{float(rate.low):.1%} to {float(rate.high):.1%}" if known else "no labels",
+            f"{float(rate.low):.1%} to {float(rate.high):.1%}" if known else why,
             help="Error rate with its 95% Wilson interval",
             **quiet,
         )

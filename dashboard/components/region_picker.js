@@ -297,8 +297,11 @@ class Picker {
     if (shape) {
       const whole = rectangle(0, 0, 1, 1, width, height);
       make("path", { class: "shade", d: whole + shape, "fill-rule": "evenodd" }, svg);
-      make("path", { class: "edge-under", d: shape }, svg);
-      make("path", { class: "edge", d: shape }, svg);
+      if (region.kind !== "mask") {
+        // A mask arrives as many rectangles, whose inner edges would look like a region of their own.
+        make("path", { class: "edge-under", d: shape }, svg);
+        make("path", { class: "edge", d: shape }, svg);
+      }
     }
     if (region?.kind === "box" && this.tool === "box") this.grips(region, width, height);
     this.invite.hidden = Boolean(region);

@@ -176,9 +176,7 @@ def test_presets_are_where_their_names_say() -> None:
 def test_sentences() -> None:
     assert PRESETS["bottom_left"].sentence() == "the lower left corner"
     assert Region.box(0.25, 0.75, 0.0, 1.0).sentence() == "the lower left corner"
-    assert (
-        Region.box(0.1, 0.2, 0.4, 0.655).sentence() == "the box from 10 to 40% across and 20 to 65.5% down"
-    )
+    assert Region.box(0.1, 0.2, 0.4, 0.655).sentence() == "the box from 10 to 40% across and 20 to 65.5% down"
     assert (
         Region.polygon([(0, 0), (0.5, 0), (0, 0.48)]).sentence() == "a drawn shape covering 12% of the image"
     )

@@ -37,7 +37,7 @@ torch.set_num_threads(1)
 import engine.executors.local, engine.models, engine.statistics, engine.attribution.activation
 import pandas, torchvision
 from engine.cli import main
-for line in sys.stdin:
+for line in iter(sys.stdin.readline, ''):
     pid = os.fork()
     if pid == 0:
         null = os.open(os.devnull, os.O_RDWR)
@@ -49,9 +49,10 @@ for line in sys.stdin:
             main()
         finally:
             os._exit(0)
-    print(pid, flush=True)
+    print("pid", pid, flush=True)
+    sys.stdin.readline()  # until asked, a dead child stays a zombie, whose number nobody else gets
     _, status = os.waitpid(pid, 0)
-    print(status, flush=True)
+    print("status", status, flush=True)
 """
 
 
@@ -74,11 +75,21 @@ class Commands:
         assert self.server.stdout is not None
         self.server.stdin.write("\t".join(arguments) + "\n")
         self.server.stdin.flush()
-        return int(self.server.stdout.readline())
+        return self._answer("pid")
 
     def wait(self) -> int:
+        assert self.server.stdin is not None
         assert self.server.stdout is not None
-        return int(self.server.stdout.readline())
+        self.server.stdin.write("wait\n")
+        self.server.stdin.flush()
+        return self._answer("status")
+
+    def _answer(self, kind: str) -> int:
+        """Read a number; never mistake one for another, since some of them are sent signals."""
+        assert self.server.stdout is not None
+        said, number = self.server.stdout.readline().split()
+        assert said == kind
+        return int(number)
 
     def close(self) -> None:
         assert self.server.stdin is not None
