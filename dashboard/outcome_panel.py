@@ -35,7 +35,7 @@ def attention_panel(context: PageContext, labelled: bool) -> None:
     name = param("statistic")
     if name not in fields:
         name = ranking[0].field.name if ranking else next(iter(fields))
-    chosen, figure = st.columns(2, gap="small")
+    chosen, figure = st.columns([6, 5], gap="small")
     with chosen:
         if ranking:
             name = _ranking(ranking, name)
@@ -122,14 +122,20 @@ def _ranking(ranking: list[Separation], name: str) -> str:
         height=300,
         row_height=30,
         column_config={
-            "Statistic": st.column_config.TextColumn(pinned=True),
+            "Statistic": st.column_config.TextColumn(pinned=True, width=132),
             "Effect": st.column_config.NumberColumn(
                 help="Rank-biserial correlation, −1 to 1: how surely a wrong prediction has the larger (+) or smaller "
                 "(−) value. “No clear difference” where chance could do it, allowing for all statistics here.",
                 format="%+.2f",
+                width=56,
             ),
-            "Right": st.column_config.NumberColumn(help="Median of right predictions", format="%.3g"),
-            "Wrong": st.column_config.NumberColumn(help="Median of wrong predictions", format="%.3g"),
+            "When wrong": st.column_config.TextColumn(width=86),
+            "Right": st.column_config.NumberColumn(
+                help="Median of right predictions", format="%.3g", width=56
+            ),
+            "Wrong": st.column_config.NumberColumn(
+                help="Median of wrong predictions", format="%.3g", width=56
+            ),
         },
     )
     cell = cell_of(event)

@@ -136,15 +136,16 @@ def _firs(colours: Floats, horizon: float, rng: np.random.Generator) -> Floats:
 def _snow(size: int, rng: np.random.Generator) -> Floats:
     """Draw snow: all over, below a row of firs, or lying in patches on another ground; flakes in the air."""
     colours = _snow_cover(size, rng)
-    scene = rng.choice(3, p=[0.25, 0.25, 0.5])
+    scene = rng.choice(3, p=[0.3, 0.25, 0.45])
     if scene == 1:
         colours = _firs(colours, rng.uniform(0.2, 0.5), rng)
     elif scene == 2:
         bare = _BARE[BARE_GROUNDS[rng.integers(len(BARE_GROUNDS))]](size, rng)
         relief = 0.75 * noise(size, 4, rng) + 0.25 * noise(size, 12, rng)
-        level = np.quantile(relief, 1 - rng.uniform(0.15, 0.55))
+        level = np.quantile(relief, 1 - rng.uniform(0.2, 0.6))
         lies = np.clip((relief - level) * 16, 0, 1)[..., None]
         rim = np.clip(1 - np.abs(relief - level) * 40, 0, 1)[..., None]
+        colours = 0.55 * colours + 0.45 * np.array([246.0, 250.0, 255.0])  # old snow lies flat
         colours = (bare * (1 - 0.25 * rim)) * (1 - lies) + colours * (1 - rim * (0.1, 0.07, 0.03)) * lies
     flakes = Image.new("L", (size * 2, size * 2), 0)
     paint = ImageDraw.Draw(flakes)

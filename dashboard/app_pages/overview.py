@@ -43,7 +43,7 @@ def main() -> None:
     else:
         if not counts.labelled:
             st.info(NO_LABELS, icon=":material/label_off:")
-        left, right = st.columns([6, 7], gap="medium")
+        left, right = st.columns([5, 7], gap="medium")
         with left, st.container(border=True, height="stretch"):
             if counts.labelled:
                 _confusion(context)
@@ -195,12 +195,14 @@ def _classes(context: PageContext, labelled: bool) -> None:
         if labelled
         else f"{len(table):,} predicted classes; click a cell for its samples."
     )
-    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1}
+    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1, "width": 104}
     columns = {
         "name": st.column_config.TextColumn("Class", pinned=True),
-        "n": st.column_config.NumberColumn("Images", help="Samples of the class", format="localized"),
+        "n": st.column_config.NumberColumn(
+            "Images", help="Samples of the class", format="localized", width=58
+        ),
         "wrong": st.column_config.NumberColumn(
-            "Wrong", help="Samples of the class called another", format="localized"
+            "Wrong", help="Samples of the class called another", format="localized", width=58
         ),
         "recall": st.column_config.ProgressColumn(
             "Recall",
@@ -209,7 +211,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
             **percent,
         ),
         "predicted": st.column_config.NumberColumn(
-            "Called", help="Samples called this class", format="localized"
+            "Called", help="Samples called this class", format="localized", width=58
         ),
         "precision": st.column_config.ProgressColumn(
             "Precision",
@@ -218,10 +220,10 @@ def _classes(context: PageContext, labelled: bool) -> None:
             **percent,
         ),
         "mean_confidence": st.column_config.NumberColumn(
-            "Confidence", help="Mean confidence where this class is predicted", format="percent"
+            "Confidence", help="Mean confidence where this class is predicted", format="percent", width=82
         ),
         "mistaken": st.column_config.TextColumn(
-            "Mostly mistaken for", help="The class its samples are most often called instead"
+            "Mistaken for", help="The class its samples are most often called instead", width=118
         ),
     }
     order = ("name", "n", "wrong", "recall", "mistaken", "predicted", "precision", "mean_confidence")
