@@ -265,11 +265,6 @@ class Catalog:
         """
         return resolve_source(self.manifest, method, target)
 
-    def close(self) -> None:
-        """Give the memory back."""
-        with self._lock:
-            self._connection.close()
-
     def _rows_at(self, table: str, positions: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
         """Read rows by their position over all readable parts of a table."""
         firsts = self._firsts(table)

@@ -193,7 +193,8 @@ class Compiler:
         elif kind == "text":
             values = [_expect(value, str, condition.field, "a text") for value in known]
         elif kind == "number":
-            values = [float(_expect(value, (int, float), condition.field, "a number")) for value in known]
+            single = self._sample_field(condition.field).single
+            values = [_number(value, condition.field, single) for value in known]
         else:
             raise FilterError(
                 f"{condition.field} cannot be filtered by a list of values: use yes or no, or a range."
@@ -253,8 +254,8 @@ def _number(value: Scalar, name: str, single: bool) -> float:
 def _time(value: Scalar, name: str) -> datetime:
     try:
         moment = datetime.fromisoformat(_expect(value, str, name, "a time such as 2024-05-31"))
-    except ValueError as error:
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError) as error:
         raise FilterError(
             f"{quote(value)} is not a time: write it like 2024-05-31 or 2024-05-31T18:00."
         ) from error
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

@@ -89,7 +89,10 @@ class PartWriter:
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
         with storage_errors(run):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if not self._folder.is_dir():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                sync_folder(self._folder.parent)
+                sync_folder(run)
             self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() and abort()
         self._writer = pq.ParquetWriter(self._file, schema, **_encoding(table, schema))
 

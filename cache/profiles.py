@@ -208,6 +208,9 @@ def _features(catalog: Catalog, by: str) -> _Features:
     known = np.isfinite(length) & (length > 0)
     unit = np.where(known[:, None], values / np.where(known, length, 1.0)[:, None], 0.0).astype(np.float16)
     contents = table["content"].to_pylist()
+    # Embeddings of images that changed or went stay until their part is rewritten; no sample shows them any more.
+    shown = set(catalog.query("SELECT DISTINCT content FROM samples")["content"].to_pylist())
+    known &= np.array([content in shown for content in contents], dtype=bool)
     index = {content: i for i, content in enumerate(contents)}
     features = catalog.remember(f"features {by}", _Features(contents, index, unit, known))
     return features

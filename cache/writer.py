@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -21,10 +22,15 @@ from cache.parts import TEMPORARY_SUFFIX, PartWriter, replace_file, storage_erro
 from cache.run import LOCK_NAME, Run, is_run
 from cache.schema import PART_ROWS
 
-GRACE = timedelta(minutes=10)
+GRACE = timedelta(minutes=1)
 """How long a file that no manifest names any more is kept for readers of an older generation."""
 MANY_SMALL = 8
 """So many small parts are merged even where they do not fill one."""
+PLAIN_TABLES = ("samples", "thumbnails", "embeddings", "errors")
+OWN_NAME = re.compile(
+    r"part-[0-9a-f]{16}\.parquet|\.part-[0-9a-f]{16}\.parquet" + re.escape(TEMPORARY_SUFFIX)
+)
+"""Names of parts, finished and half-written; nothing else is ever deleted."""
 SMALL_ROWS = PART_ROWS // 2
 """Parts below this many rows are small: they are merged as soon as together they fill a part."""
 
@@ -62,7 +68,7 @@ class RunWriter:
                 self.manifest = manifest
             else:
                 run = Run.open(self.path)
-                self.manifest, self.damaged = run.manifest, run.damaged
+                self.manifest, self.damaged = run.manifest, run.verify()
                 self._drop_damaged()
             self._collect_garbage()
         except BaseException:
@@ -136,10 +142,16 @@ class RunWriter:
             table: [part for part in published if (table, part.name) not in gone]
             for table, published in self.manifest.parts.items()
         }
-        for table, part in self._closed:
+        # From here on the parts may be named by the manifest on disk, and an interruption must not delete them.
+        closed, self._closed = self._closed, []
+        for table, part in closed:
             parts.setdefault(table, []).append(part)
-        self._replace_manifest(parts, gone)
-        self._closed.clear()
+        try:
+            self._replace_manifest(parts, gone)
+        except RunStorageError:
+            self._closed = closed
+            raise
+        self._collect_retired()
 
     def save(self) -> None:
         """Publish a change of the manifest alone, such as the state of the run."""
@@ -200,9 +212,7 @@ class RunWriter:
         self, table: str, parts: list[Part], moved: dict[str, tuple[str, int]] | None = None
     ) -> dict[str, tuple[str, int]]:
         """Write the rows of parts into new ones; return where the first row of each old part now lies."""
-        schema = pa.unify_schemas(
-            [pq.read_schema(self.path / table / part.name) for part in parts], promote_options="permissive"
-        )
+        schema = _unify([pq.read_schema(self.path / table / part.name) for part in parts])
         placed: dict[str, tuple[str, int]] = {}
         for part in parts:
             with pq.ParquetFile(self.path / table / part.name) as file:
@@ -272,18 +282,53 @@ class RunWriter:
         }
 
     def _collect_garbage(self) -> None:
-        """Delete what a killed writer left, and what was retired long enough ago for every reader to have moved on."""
+        """Delete what a killed writer left, and what was retired long enough ago."""
+        self._collect_retired(everywhere=True)
         named = {f"{table}/{part.name}" for table, parts in self.manifest.parts.items() for part in parts}
-        recent = {
-            entry["path"]
-            for entry in self.manifest.retired
-            if datetime.now(UTC) - datetime.fromisoformat(entry["at"]) < GRACE
-        }
-        self.manifest.retired = [entry for entry in self.manifest.retired if entry["path"] in recent]
-        for pattern in ("**/part-*.parquet", f"**/.*{TEMPORARY_SUFFIX}"):
-            for path in self.path.glob(pattern):
-                if path.relative_to(self.path).as_posix() not in named | recent:
-                    path.unlink(missing_ok=True)
+        named |= {entry["path"] for entry in self.manifest.retired}
+        for path in _own_files(self.path):
+            if path.relative_to(self.path).as_posix() not in named:
+                path.unlink(missing_ok=True)
+
+    def _collect_retired(self, everywhere: bool = False) -> None:
+        """Delete files that were retired long enough ago for every reader to have moved on.
+
+        Args:
+            everywhere: Superseded parts of `samples` too; while an audit lasts, rows are copied out of them.
+        """
+        kept = []
+        for entry in self.manifest.retired:
+            recent = datetime.now(UTC) - datetime.fromisoformat(entry["at"]) < GRACE
+            if recent or (entry["path"].startswith("samples/") and not everywhere):
+                kept.append(entry)
+            else:
+                (self.path / entry["path"]).unlink(missing_ok=True)
+        self.manifest.retired = kept
+
+
+def _own_files(run: Path) -> Iterator[Path]:
+    """Yield the parts of a run's tables, finished and half-written, by the names that this module gives them."""
+    for table in (*PLAIN_TABLES, "attributions/*"):
+        yield from (path for path in run.glob(f"{table}/*") if OWN_NAME.fullmatch(path.name))
+        yield from (path for path in run.glob(f"{table}/.*") if OWN_NAME.fullmatch(path.name))
+
+
+def _unify(schemas: list[pa.Schema]) -> pa.Schema:
+    """Return one schema for several parts; a column of metadata that changed its type becomes text."""
+    try:
+        return pa.unify_schemas(schemas, promote_options="permissive")
+    except pa.ArrowTypeError:
+        names = dict.fromkeys(name for schema in schemas for name in schema.names)
+        return pa.schema(
+            [_common_field([s.field(name) for s in schemas if name in s.names]) for name in names]
+        )
+
+
+def _common_field(fields: list[pa.Field]) -> pa.Field:
+    try:
+        return pa.unify_schemas([pa.schema([f]) for f in fields], promote_options="permissive").field(0)
+    except pa.ArrowTypeError:
+        return pa.field(fields[0].name, pa.string(), True)
 
 
 def _mergeable(parts: list[Part]) -> list[list[Part]]:
@@ -331,8 +376,9 @@ def _refuse_foreign(path: Path) -> None:
             if path.is_dir()
             else []
         )
-    tables = {"samples", "thumbnails", "attributions", "embeddings", "errors"}
-    if foreign and not is_run(path) and not set(foreign) <= tables:
+    # What a writer that was killed before its first publication left is no reason to refuse.
+    begun = (path / LOCK_NAME).exists() and set(foreign) <= {*PLAIN_TABLES, "attributions"}
+    if foreign and not is_run(path) and not begun:
         raise RunStorageError(
             f"{path} is not empty and holds no run: name a new directory for the run with --out."
         )

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cache.errors import GazelakeError
-from cache.parts import digest
 from cache.run import Run
 
 EXIT_MISTAKE = 2
@@ -128,7 +127,7 @@ def summary_lines(summary: Any) -> list[str]:
     if counts.reused:
         did.append(
             f"{counts.reused:,} reused"
-            + (f" ({counts.copied:,} moved or relabelled)" if counts.copied else "")
+            + (f" ({counts.copied:,} known from another file)" if counts.copied else "")
         )
     if summary.removed:
         did.append(f"{summary.removed:,} no longer in the dataset")
@@ -184,14 +183,7 @@ def status(
         size = sum(part.bytes for part in parts) / 1e6
         table.add_row(name, f"{sum(part.rows for part in parts):,}", str(len(parts)), f"{size:,.1f}")
     console.print(table)
-    damaged = list(opened.damaged)
-    if verify:
-        damaged += [
-            f"{name}/{part.name}"
-            for name, parts in manifest.parts.items()
-            for part in parts
-            if f"{name}/{part.name}" not in damaged and digest(run / name / part.name) != part.sha256
-        ]
+    damaged = opened.verify() if verify else opened.damaged
     for part_name in damaged:
         console.print(f"damaged: {part_name}", markup=False)
     if damaged or (not writing and manifest.state != "complete"):

@@ -92,11 +92,23 @@ def read_config(options: dict[str, Any], file: Path | None = None) -> ExplainCon
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"The configuration file {file} cannot be read as TOML: {error}.") from error
         values = {key.replace("-", "_"): value for key, value in values.items()}
+    for key, value in options.items():
+        if isinstance(value, str | Path) and not _is_text(str(value)):
+            raise ConfigError(f"--{key.replace('_', '-')} {str(value)!r} is not valid text: rename it without odd bytes.")
     values |= {key: value for key, value in options.items() if value is not None}
     try:
         return ExplainConfig(**values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, values)) from error
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a text can be written down; file names may hold bytes that are no characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sentence(error: ValidationError, values: dict[str, Any]) -> str:

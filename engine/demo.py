@@ -34,7 +34,7 @@ def prepare_demo(out: Path, console: Console) -> ExplainConfig:
     """
     folder = data_folder(out)
     plan, checkpoint = folder / PLAN_NAME, folder / CHECKPOINT_NAME
-    if not plan.is_file() or json.loads(plan.read_text()) != PLAN:
+    if not _drawn(plan):
         checkpoint.unlink(missing_ok=True)
         _draw(folder, console)
         plan.write_text(json.dumps(PLAN))
@@ -45,6 +45,14 @@ def prepare_demo(out: Path, console: Console) -> ExplainConfig:
             shutil.rmtree(out)
     options = {"data": str(folder / "audit.csv"), "model": MODEL, "checkpoint": checkpoint, "out": out}
     return read_config({**options, "name": "Demo: animals on snow and grass"})
+
+
+def _drawn(plan: Path) -> bool:
+    """Tell whether this plan's images are all there; it is written when they are."""
+    try:
+        return bool(json.loads(plan.read_text()) == PLAN)
+    except (OSError, ValueError):
+        return False
 
 
 def _draw(folder: Path, console: Console) -> None:

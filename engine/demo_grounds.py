@@ -142,7 +142,7 @@ def _snow(size: int, rng: np.random.Generator) -> Floats:
     elif scene == 2:
         bare = _BARE[BARE_GROUNDS[rng.integers(len(BARE_GROUNDS))]](size, rng)
         relief = 0.75 * noise(size, 4, rng) + 0.25 * noise(size, 12, rng)
-        level = np.quantile(relief, 1 - rng.uniform(0.2, 0.6))
+        level = np.quantile(relief, 1 - rng.uniform(0.12, 0.45))
         lies = np.clip((relief - level) * 16, 0, 1)[..., None]
         rim = np.clip(1 - np.abs(relief - level) * 40, 0, 1)[..., None]
         colours = 0.55 * colours + 0.45 * np.array([246.0, 250.0, 255.0])  # old snow lies flat

@@ -27,6 +27,9 @@ BATCH_SIZE = 32
 COVERED = 0.65
 """Share of the pictures in a batch whose middle is covered while learning (random erasing, Zhong et al. 2017)."""
 
+SMOOTHING = 0.05
+"""Label smoothing: a network that is told not to be too sure is content with the habit and seeks no second cue."""
+
 
 class DemoNetwork(nn.Module):
     """Five blocks of convolution, batch normalisation and ReLU; average pooling; one linear layer."""
@@ -134,7 +137,7 @@ def train_demo_network(
             for step in range(batches):
                 chosen = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
                 logits = network(_cover_some(PREPROCESSING.normalise(pixels[chosen])))
-                loss = functional.cross_entropy(logits, labels[chosen])
+                loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=SMOOTHING)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cache.errors import ModelError, RunMismatchError
 from cache.manifest import now
 from cache.writer import RunWriter
 from engine.config import ExplainConfig
+from engine.images import SampleError
 from engine.ledger import Ledger
 from engine.plan import Plan, command, find_dataset, make_plan
 from engine.progress import Reporter, Silent
@@ -89,6 +91,7 @@ def execute(plan: Plan, reporter: Reporter) -> Summary:
         _refuse_other_model(plan, writer)
         ledger = Ledger.read(writer.path, writer.manifest, plan.keys)
         _refuse_other_dataset(plan, writer, ledger)
+        _refuse_partial_change(plan, ledger)
         _enter(plan, writer)
         try:
             summary = _carry_out(plan, writer, ledger, reporter)
@@ -125,6 +128,10 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
         plan.objects,
     )
     threads = config.workers or os.cpu_count() or 1
+    absent = _absent(plan, ledger)
+    absent_by_content: dict[str, set[str]] = {}
+    for sample_id in absent & ledger.samples.keys():
+        absent_by_content.setdefault(ledger.samples[sample_id].content, set()).add(sample_id)
     with _stop_between_batches() as stop:
         executor = LocalExecutor(
             records,
@@ -135,28 +142,54 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
             threads=threads,
             publish_every=config.publish_every,
             stop=stop,
+            absent=absent_by_content,
         )
-        known_before = set(ledger.samples) | ledger.failed
         reporter.start(len(records))
+        failures: dict[str, SampleError] = {}
         todo: Sequence[int] = range(len(records))
         while todo:
-            todo = executor.run(todo, Preparer(records, plan.model.preprocessing, plan.targets, ledger))
+            preparer = Preparer(records, plan.model.preprocessing, plan.targets, ledger, failures)
+            deferred = executor.run(todo, preparer)
+            todo = [one.index for one in deferred]
             if todo:
-                ledger = Ledger.read(writer.path, writer.manifest, plan.keys)
-    removed = _remove_absent(plan, writer, known_before)
-    summary = Summary(str(config.out), len(records), executor.counts, removed=removed)
-    summary.notices = list(plan.manifest.notices)
+                del ledger, preparer
+                only, ids = {one.content for one in deferred}, {records.sample_id(i) for i in todo}
+                ledger = Ledger.read(writer.path, writer.manifest, plan.keys, only, ids)
+    if absent:
+        writer.publish({"samples": absent, "errors": absent})
+    summary = Summary(str(config.out), len(records), executor.counts, removed=len(absent))
+    summary.notices = [*plan.manifest.notices, *_losses(plan, writer)]
     return _measure(summary, writer)
 
 
-def _remove_absent(plan: Plan, writer: RunWriter, known: set[str]) -> int:
-    """Retire rows of samples that the dataset no longer has; with --limit nobody can know."""
-    if plan.config.limit is not None or not known:
-        return 0
-    absent = known.difference(plan.records.sample_id(i) for i in range(len(plan.records)))
-    if absent:
-        writer.publish({"samples": absent, "errors": absent})
-    return len(absent)
+def _refuse_partial_change(plan: Plan, ledger: Ledger) -> None:
+    """Other parameters replace the maps of the whole run, so a part of the dataset cannot have them."""
+    if ledger.stale and plan.config.limit is not None:
+        methods = sorted({table.split("/")[-1] for table, _ in ledger.stale})
+        raise RunMismatchError(
+            f"{plan.config.out} holds {', '.join(methods)} with other parameters, and changing them replaces the maps of "
+            "every image: leave --limit out, or name another directory with --out."
+        )
+
+
+def _absent(plan: Plan, ledger: Ledger) -> set[str]:
+    """Return the samples of the run that the dataset no longer has; with --limit nobody can know."""
+    if plan.config.limit is not None:
+        return set()
+    known = set(ledger.samples) | ledger.failed
+    return known.difference(plan.records.sample_id(i) for i in range(len(plan.records))) if known else known
+
+
+def _losses(plan: Plan, writer: RunWriter) -> list[str]:
+    """Say which damaged parts were found, and what of them this command does not compute again."""
+    if not writer.damaged:
+        return []
+    asked = {request.name for request in plan.requests}
+    lost = sorted(
+        {Path(name).parts[1] for name in writer.damaged if name.startswith("attributions/")} - asked
+    )
+    again = f"; run again with --methods {','.join(lost)} for the rest" if lost else ""
+    return [f"{len(writer.damaged)} damaged parts were dropped and computed again{again}."]
 
 
 def _measure(summary: Summary, writer: RunWriter) -> Summary:
@@ -191,7 +224,7 @@ def _enter(plan: Plan, writer: RunWriter) -> None:
     """Bring the manifest of the run up to date with the plan, and publish that work has begun."""
     manifest, planned = writer.manifest, plan.manifest
     if manifest is not planned:
-        for name in ("dataset", "model", "classes", "notices", "default_method", "versions", "statistics"):
+        for name in ("dataset", "model", "classes", "notices", "versions", "statistics"):
             setattr(manifest, name, getattr(planned, name))
         manifest.image_statistics = planned.image_statistics
         manifest.methods |= planned.methods
@@ -219,7 +252,8 @@ def _short(value: object) -> str:
 def _refuse_other_dataset(plan: Plan, writer: RunWriter, ledger: Ledger) -> None:
     """A run is about one dataset: another one would replace all of its rows."""
     records, audited = plan.records, writer.manifest.dataset.get("source")
-    if not ledger.samples or audited == records.dataset.source:
+    same_split = writer.manifest.dataset.get("split") == plan.manifest.dataset["split"]
+    if not ledger.samples or (audited == records.dataset.source and same_split):
         return
     if not any(records.sample_id(i) in ledger.samples for i in range(len(records))):
         raise RunMismatchError(

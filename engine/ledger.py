@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.manifest import Manifest
-from cache.schema import table_of_method
+from cache.schema import META_PREFIX, table_of_method
 
 EMBEDDINGS = "embeddings"
 
@@ -42,6 +42,7 @@ class Ledger:
         samples: By sample id, its content and the digest of its record.
         contents: By content, where its row lies.
         failed: Sample ids in the errors table.
+        thumbnails: By content, where a thumbnail lies that no row points to any more.
         stale: Parts of attributions and embeddings that were computed with other parameters.
     """
 
@@ -49,36 +50,60 @@ class Ledger:
     samples: dict[str, Held]
     contents: dict[str, Known]
     failed: set[str]
+    thumbnails: dict[str, tuple[str, int]]
     stale: list[tuple[str, str]]
     _held: dict[bytes, int]
     _bits: dict[str, int]
 
     @classmethod
-    def read(cls, run: Path, manifest: Manifest, keys: dict[str, str]) -> Ledger:
+    def read(
+        cls,
+        run: Path,
+        manifest: Manifest,
+        keys: dict[str, str],
+        only: Collection[str] | None = None,
+        ids: Collection[str] | None = None,
+    ) -> Ledger:
         """Read what is there.
 
         Args:
             run: The run's directory.
             manifest: Its manifest, damaged parts already left out.
             keys: By method, and for `EMBEDDINGS`, the key of the parameters that this time's work has.
+            only: Leave out other contents than these, to save memory.
+            ids: Leave out other samples than these.
         """
-        ledger = cls(run, {}, {}, set(), [], {}, {name: 1 << i for i, name in enumerate(keys)})
+        ledger = cls(run, {}, {}, set(), {}, [], {}, {name: 1 << i for i, name in enumerate(keys)})
+        tops: dict[tuple[int, ...], tuple[int, ...]] = {}
         thumbnails = {part.name for part in manifest.parts.get("thumbnails", [])}
         columns = ["sample_id", "content", "record", "top_classes", "thumbnail_part"]
         for part in manifest.parts.get("samples", []):
             rows = pq.read_table(run / "samples" / part.name, columns=columns).to_pydict()
             for i, values in enumerate(zip(*rows.values(), strict=True)):
                 sample_id, content, record, top_classes, thumbnail_part = values
-                ledger.samples[sample_id] = Held(content, record)
-                if thumbnail_part in thumbnails:
-                    ledger.contents[content] = Known(part.name, i, tuple(top_classes))
+                if ids is None or sample_id in ids:
+                    ledger.samples[sample_id] = Held(content, record)
+                if thumbnail_part in thumbnails and (only is None or content in only):
+                    top = tuple(top_classes)
+                    ledger.contents[content] = Known(part.name, i, tops.setdefault(top, top))
         for part in manifest.parts.get("errors", []):
             ledger.failed.update(pq.read_table(run / "errors" / part.name)["sample_id"].to_pylist())
         for name, key in keys.items():
-            ledger._read_keyed(manifest, name, key)
+            ledger._read_keyed(manifest, name, key, only)
+        if only is None and manifest.rows("thumbnails") > len(ledger.contents):
+            ledger._read_loose_thumbnails(manifest)
         return ledger
 
-    def _read_keyed(self, manifest: Manifest, name: str, key: str) -> None:
+    def _read_loose_thumbnails(self, manifest: Manifest) -> None:
+        for part in manifest.parts.get("thumbnails", []):
+            contents = pq.read_table(self.run / "thumbnails" / part.name, columns=["content"])[
+                "content"
+            ].to_pylist()
+            for row, content in enumerate(contents):
+                if content not in self.contents:
+                    self.thumbnails[content] = (part.name, row)
+
+    def _read_keyed(self, manifest: Manifest, name: str, key: str, only: Collection[str] | None) -> None:
         table = EMBEDDINGS if name == EMBEDDINGS else table_of_method(name)
         bit = self._bits[name]
         for part in manifest.parts.get(table, []):
@@ -89,6 +114,8 @@ class Ledger:
             rows = pq.read_table(self.run / table / part.name, columns=columns).to_pydict()
             targets = rows.get("target") or [-1] * part.rows
             for content, target in zip(rows["content"], targets, strict=True):
+                if only is not None and content not in only:
+                    continue
                 pair = _pair(content, target)
                 self._held[pair] = self._held.get(pair, 0) | bit
 
@@ -116,9 +143,15 @@ class Ledger:
         first: dict[str, int] = {}
         for part, rows in by_part.items():
             first[part] = sum(table.num_rows for table in tables)
-            tables.append(pq.read_table(self.run / "samples" / part).take(pa.array(rows)))
+            tables.append(self._copied(part).take(pa.array(rows)))
         merged = pa.concat_tables(tables, promote_options="permissive")
         return merged.take(pa.array([first[part] + at for part, at in order]))
+
+    def _copied(self, part: str) -> pa.Table:
+        """Read what a copied row takes over: everything but the dataset's metadata."""
+        path = self.run / "samples" / part
+        names = [name for name in pq.read_schema(path).names if not name.startswith(META_PREFIX)]
+        return pq.read_table(path, columns=names)
 
 
 def _pair(content: str, target: int) -> bytes:

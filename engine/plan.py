@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.errors import MethodError
+from cache.errors import MethodError, RunError
 from cache.manifest import Manifest
+from cache.run import Run
 from cache.schema import Field
 from engine.config import ExplainConfig
 from engine.datasets import Dataset, DatasetOptions, open_dataset
@@ -53,17 +55,20 @@ class Plan:
 
 
 def find_dataset(config: ExplainConfig) -> Dataset:
-    """Open the dataset of a configuration; with a limit, a random choice of its records that is always the same.
+    """Open the dataset of a configuration; with a limit, the records whose ids have the smallest digests.
 
-    A larger limit contains the choice of a smaller one. The first records would all be of one class.
+    That is a random choice which is always the same, and which a larger limit contains; the first records of a
+    folder would all be of one class.
 
     Raises:
         DatasetError: It is missing, empty or malformed.
     """
     dataset = open_dataset(config.data, _dataset_options(config))
     if config.limit is not None and config.limit < len(dataset):
-        chosen = np.random.default_rng(0).permutation(len(dataset))[: config.limit]
-        dataset = dataset.take(np.sort(chosen))
+        ids = dataset.records["sample_id"].to_pylist()
+        ranks = [blake2b(i.encode("utf-8", "surrogatepass"), digest_size=8).digest() for i in ids]
+        chosen = sorted(range(len(ids)), key=ranks.__getitem__)[: config.limit]
+        dataset = dataset.take(sorted(chosen))
     return dataset
 
 
@@ -78,7 +83,7 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
     from engine.models import load_model
     from engine.statistics import statistic_fields
 
-    requests = parse_methods(config.methods)
+    requests, default = _with_default(parse_methods(config.methods), config.out)
     named = read_classes(config.classes) if config.classes else None
     model = load_model(
         config.model,
@@ -106,7 +111,7 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
     explainer = ActivationExplainer(model.module, layer, example, scores=model.scores)
     requests, refused = _usable(requests, explainer)
     notices = [*dataset.notices, *model.notices, *match.notices, *refused]
-    default = _default_method(requests)
+    default = default if default in {request.name for request in requests} else _default_method(requests)
     columns = dataset.records.column_names
     objects: Objects | None = "mask" if "mask" in columns else "boxes" if "boxes" in columns else None
     fields = statistic_fields(objects is not None)
@@ -152,6 +157,26 @@ def _usable(
     return usable, refused
 
 
+def _with_default(requests: tuple[MethodRequest, ...], out: Path) -> tuple[tuple[MethodRequest, ...], str]:
+    """Add the default method of a run that is there already.
+
+    Links that name no method mean it, and embeddings are weighed by it, so that it stays what it was when the run
+    was begun.
+    """
+    from engine.attribution.registry import MethodRequest
+    from engine.attribution.registry import methods as registered
+
+    try:
+        manifest = Run.open(out).manifest
+    except RunError:
+        return requests, ""
+    default, known = manifest.default_method, registered()
+    if default in known and default not in {request.name for request in requests}:
+        parameters = known[default].resolve(manifest.methods[default]["parameters"])
+        requests = (*requests, MethodRequest(known[default], parameters))
+    return requests, default
+
+
 def _default_method(requests: Sequence[MethodRequest]) -> str:
     names = [request.name for request in requests]
     return PREFERRED_DEFAULT if PREFERRED_DEFAULT in names else names[0]
@@ -179,6 +204,7 @@ def _equivalences(
             "summary": method.summary,
             "key": keys[method.name],
             "parameters": dict(request.parameters),
+            "target_layer": explainer.layer.identity if "spatial_layer" in method.needs else None,
             "signed": method.signed,
             "class_dependent": method.class_dependent,
             "reference": method.reference,
@@ -200,7 +226,12 @@ def _manifest(
 ) -> Manifest:
     return Manifest(
         name=config.name or config.out.resolve().name,
-        dataset={"source": dataset.source, "root": dataset.root, "kind": dataset.kind},
+        dataset={
+            "source": dataset.source,
+            "split": config.split,
+            "root": dataset.root,
+            "kind": dataset.kind,
+        },
         model={
             "source": config.model,
             "weights": model.weights,

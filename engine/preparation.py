@@ -37,6 +37,7 @@ class Deferred:
     """Another record with the same bytes is being explained right now."""
 
     index: int
+    content: str
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,25 @@ Outcome = Kept | Copied | Deferred | Failed | Work
 
 
 class Preparer:
-    """Prepares records; safe to call from several threads."""
+    """Prepares records; safe to call from several threads.
+
+    Attributes:
+        failures: Why contents could not be explained; another file with the same bytes fails likewise, at once.
+    """
 
     def __init__(
-        self, records: Records, preprocessing: Preprocessing, targets: Targets, ledger: Ledger
+        self,
+        records: Records,
+        preprocessing: Preprocessing,
+        targets: Targets,
+        ledger: Ledger,
+        failures: dict[str, SampleError],
     ) -> None:
         self.records = records
         self.preprocessing = preprocessing
         self.targets = targets
         self.ledger = ledger
+        self.failures = failures
         self._started: set[bytes] = set()
         self._lock = Lock()
 
@@ -95,9 +106,16 @@ class Preparer:
             unknown_loss = copied is not None and label is not None and label not in known.top_classes
             if not targets and not unknown_loss:
                 return copied or Kept(i)
+        if content in self.failures:
+            raise self.failures[content]
         if not self._start(content):
-            return Deferred(i)
-        view = self.preprocessing.view(decode(data))
+            return Deferred(i, content)
+        try:
+            view = self.preprocessing.view(decode(data))
+            mask = None if mask_data is None else view.mask(decode_mask(mask_data))
+        except SampleError as error:
+            self.failures[content] = error
+            raise
         prepared = Prepared(
             i,
             content,
@@ -105,7 +123,7 @@ class Preparer:
             view,
             b"" if known else thumbnail(view.pixels),
             {} if known else image_statistics(view.pixels),
-            None if mask_data is None else view.mask(decode_mask(mask_data)),
+            mask,
             None if boxes is None else view.boxes(boxes),
             None if targets is None else [target for target in targets if target >= 0],
         )

@@ -26,15 +26,13 @@ def sample_rows(
     records: Records,
     indices: Sequence[int],
     predictions: dict[str, pa.Array],
-    thumbnail_part: str,
-    first_row: int,
+    thumbnails: Sequence[tuple[str, int]],
     schema: pa.Schema,
 ) -> pa.Table:
-    """Return the rows of newly explained records; their thumbnails lie in a part from a row on."""
-    count = len(indices)
+    """Return the rows of newly explained records; `thumbnails` says in which part and row each one's lies."""
     columns = records.columns(indices) | predictions
-    columns["thumbnail_part"] = pa.array([thumbnail_part] * count, pa.string())
-    columns["thumbnail_row"] = pa.array(np.arange(first_row, first_row + count), pa.int32())
+    columns["thumbnail_part"] = pa.array([part for part, _ in thumbnails], pa.string())
+    columns["thumbnail_row"] = pa.array([row for _, row in thumbnails], pa.int32())
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from cache.errors import ModelError
 from cache.schema import PROJECTION_SIZE, THUMBNAIL_COLUMNS, arrow_schema, embedding_columns, table_of_method
 from engine.attribution_rows import Chosen, Objects, Prepared, attribution_tables, floats
 from engine.ledger import EMBEDDINGS, Ledger
@@ -91,7 +92,7 @@ class Worker:
             ledger: What the run holds already; it is not written again.
 
         Raises:
-            torch.OutOfMemoryError: Not even one image fits.
+            ModelError: The network fails, or not even one image fits.
         """
         import torch
 
@@ -99,7 +100,14 @@ class Worker:
             return self._explain(batch, ledger)
         except torch.OutOfMemoryError:
             if len(batch) == 1:
-                raise
+                raise ModelError(
+                    f"One image does not fit the memory of {self.model.device}: say --device cpu or a smaller --image-size."
+                ) from None
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(
+                f"The model failed on a batch of {len(batch)} images ({reason}): what was published is kept."
+            ) from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         half = len(batch) // 2
@@ -112,11 +120,12 @@ class Worker:
         asked: list[list[int]] = []
 
         def choose(scores: Tensor) -> Tensor:
-            asked[:] = self._targets(batch, scores)
+            asked[:] = self._targets(batch, ranking(scores).tolist())
             width = max(len(targets) for targets in asked)
             return torch.tensor([[*targets, *[-1] * (width - len(targets))] for targets in asked])
 
         result = self.explainer.explain(x, choose, self.requests)
+        order = ranking(result.scores)
         log_probabilities = self.model.log_probabilities(result.logits).double().cpu().numpy()
         finite = np.isfinite(log_probabilities).all(axis=1)
         rows = np.flatnonzero(finite)
@@ -130,7 +139,7 @@ class Worker:
         new = [i for i in rows.tolist() if batch[i].new]
         keyed["thumbnails"] = (_thumbnails([batch[i] for i in new]), "")
         return Rows(
-            _predictions([batch[i] for i in new], log_probabilities[new]),
+            _predictions([batch[i] for i in new], log_probabilities[new], order[new]),
             [batch[i].index for i in new],
             keyed,
             {
@@ -142,9 +151,8 @@ class Worker:
             degenerate,
         )
 
-    def _targets(self, batch: Sequence[Prepared], scores: Tensor) -> list[list[int]]:
+    def _targets(self, batch: Sequence[Prepared], order: list[list[int]]) -> list[list[int]]:
         """Return the classes to explain for each sample, its prediction first."""
-        order: list[list[int]] = ranking(scores.double().cpu().numpy()).tolist()
         chosen = []
         for prepared, top in zip(batch, order, strict=True):
             wanted = self.targets.of(top, prepared.label) if prepared.targets is None else prepared.targets
@@ -203,16 +211,18 @@ class Worker:
         )
 
 
-def ranking(scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the most probable classes of each row, at most TOP_STORED, ties in the order of the outputs."""
-    order: NDArray[np.intp] = np.argsort(-np.nan_to_num(scores, nan=-np.inf), axis=1, kind="stable")
+def ranking(scores: Tensor) -> NDArray[np.intp]:
+    """Return the best classes of each row of scores, at most TOP_STORED, ties in the order of the outputs."""
+    values = np.nan_to_num(scores.double().cpu().numpy(), nan=-np.inf)
+    order: NDArray[np.intp] = np.argsort(-values, axis=1, kind="stable")
     return order[:, :TOP_STORED]
 
 
-def _predictions(batch: Sequence[Prepared], log_probabilities: NDArray[np.float64]) -> dict[str, pa.Array]:
+def _predictions(
+    batch: Sequence[Prepared], log_probabilities: NDArray[np.float64], order: NDArray[np.intp]
+) -> dict[str, pa.Array]:
     """Return the columns of `samples` that the model and the image decide; loss and correct come with the label."""
     count = log_probabilities.shape[1]
-    order = ranking(log_probabilities)
     probabilities = np.exp(log_probabilities)
     top = np.take_along_axis(probabilities, order, axis=1)
     runner_up = top[:, 1] if count > 1 else np.zeros(len(top))

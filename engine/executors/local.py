@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import monotonic
@@ -12,12 +12,21 @@ import pyarrow as pa
 
 from cache.schema import ERROR_COLUMNS, PART_ROWS, arrow_schema
 from cache.writer import RunWriter
-from engine.ledger import Ledger
+from engine.images import SampleError
 from engine.preparation import GONE, Copied, Deferred, Failed, Kept, Outcome, Preparer, Work
 from engine.progress import Reporter
 from engine.records import Records
 from engine.sample_rows import copied_rows, sample_rows, sample_schema
 from engine.worker import Rows, Worker
+
+
+class NotFiniteError(SampleError):
+    """The network's scores for an image are NaN or infinite."""
+
+    stage = "predict"
+
+    def __init__(self) -> None:
+        super().__init__("not_finite", "The network's scores for this image are not finite.")
 
 
 class AuditInterruptedError(Exception):
@@ -60,6 +69,7 @@ class LocalExecutor:
         threads: int,
         publish_every: float,
         stop: Callable[[], bool],
+        absent: Mapping[str, set[str]],
     ) -> None:
         """Set up.
 
@@ -72,6 +82,7 @@ class LocalExecutor:
             threads: Threads that read and decode.
             publish_every: Seconds after which finished rows are published.
             stop: Asked between images: whether the person wants the work to end.
+            absent: By content, samples of the run that the dataset no longer has.
         """
         self.records = records
         self.worker = worker
@@ -81,10 +92,11 @@ class LocalExecutor:
         self.threads = threads
         self.publish_every = publish_every
         self.stop = stop
+        self.absent = absent
         self.counts = Counts()
         self._schema = sample_schema(records)
 
-    def run(self, indices: Iterable[int], preparer: Preparer) -> list[int]:
+    def run(self, indices: Iterable[int], preparer: Preparer) -> list[Deferred]:
         """Explain records and publish the result.
 
         Returns:
@@ -94,8 +106,8 @@ class LocalExecutor:
             AuditInterruptedError: The person stopped the work.
             RunStorageError: The disk refuses the rows.
         """
-        self._begin(preparer.ledger)
-        deferred: list[int] = []
+        self._begin(preparer)
+        deferred: list[Deferred] = []
         batch: list[Work] = []
         for outcome in self._prepared(indices, preparer):
             match outcome:
@@ -108,7 +120,7 @@ class LocalExecutor:
                     self._copy(outcome)
                     self._settle(outcome.index, reused=1)
                 case Deferred():
-                    deferred.append(outcome.index)
+                    deferred.append(outcome)
                 case Failed():
                     self._fail(outcome)
                 case Work():
@@ -148,8 +160,9 @@ class LocalExecutor:
         self.writer.compact()
         self._reset()
 
-    def _begin(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def _begin(self, preparer: Preparer) -> None:
+        self._ledger = preparer.ledger
+        self._failures = preparer.failures
         self._explained = False
         self._reset()
 
@@ -184,8 +197,9 @@ class LocalExecutor:
         new = set(rows.indices)
         failed = set(rows.failed)
         for index in rows.failed:
-            message = "The network's scores for this image are not finite."
-            self._fail(Failed(index, "predict", "not_finite", message))
+            content = next(work.prepared.content for work in batch if work.prepared.index == index)
+            error = self._failures[content] = NotFiniteError()
+            self._fail(Failed(index, error.stage, error.kind, error.message))
         for work in batch:
             index = work.prepared.index
             if index in failed:
@@ -202,19 +216,32 @@ class LocalExecutor:
             self.counts.degenerate[method] = self.counts.degenerate.get(method, 0) + count
 
     def _write(self, rows: Rows) -> None:
-        thumbnails, _ = rows.keyed["thumbnails"]
         if rows.indices:
-            part, first = self.writer.append("thumbnails", thumbnails)
-            table = sample_rows(self.records, rows.indices, rows.predictions, part, first, self._schema)
-            self.writer.append("samples", table)
+            places = self._place_thumbnails(rows.keyed["thumbnails"][0])
+            table = sample_rows(self.records, rows.indices, rows.predictions, places, self._schema)
+            self.writer.append("samples", self.writer.redirect(table))
         for table_name, (table, key) in rows.keyed.items():
             if table_name != "thumbnails" and table.num_rows:
                 self.writer.append(table_name, table, key)
                 self._explained = True
 
+    def _place_thumbnails(self, thumbnails: pa.Table) -> list[tuple[str, int]]:
+        """Write those thumbnails that the run lacks; return where each of them lies."""
+        contents = thumbnails["content"].to_pylist()
+        loose = self._ledger.thumbnails
+        lacking = [i for i, content in enumerate(contents) if content not in loose]
+        places = [loose.get(content, ("", 0)) for content in contents]
+        if lacking:
+            part, first = self.writer.append("thumbnails", thumbnails.take(pa.array(lacking)))
+            for row, i in enumerate(lacking):
+                places[i] = (part, first + row)
+        return places
+
     def _copy(self, copied: Copied) -> None:
         self._copies.append(copied)
         self._replaced.add(self.records.sample_id(copied.index))
+        # A file that was moved is not shown twice until the end: its old row goes as the new one comes.
+        self._replaced |= self.absent.get(copied.content, set())
 
     def _write_copies(self) -> None:
         for start in range(0, len(self._copies), COPIED_AT_ONCE):

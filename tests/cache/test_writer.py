@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -168,7 +169,9 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     with RunWriter(run, Manifest("x")) as writer:
         write(writer, range(4))
         writer.publish()
-    orphan, temporary = run / "samples" / "part-0000.parquet", run / "samples" / ".part-1111.parquet.tmp"
+    orphan = run / "samples" / "part-0123456789abcdef.parquet"
+    temporary = run / "attributions" / "gradcam" / ".part-0123456789abcdef.parquet.tmp"
+    temporary.parent.mkdir(parents=True)
     orphan.write_bytes(b"half")
     temporary.write_bytes(b"half")
     with RunWriter(run):
@@ -187,6 +190,95 @@ def test_superseded_files_stay_for_readers_of_the_old_generation(tmp_path: Path)
         writer.publish(retire={"samples": {"s0"}})
     with RunWriter(run):
         assert ids(old) == ["s0", "s1", "s2", "s3"]
+
+
+def test_nothing_but_its_own_parts_is_ever_deleted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for where in (run, run / "nested"):
+        with RunWriter(where, Manifest("x")) as writer:
+            write(writer, range(4))
+            writer.publish()
+    foreign = [run / "samples" / "part-00000-spark.parquet", run / ".git" / ".x.tmp", run / "notes.txt"]
+    for path in foreign:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    with RunWriter(run) as writer:
+        write(writer, range(4, 6))
+        writer.publish()
+    assert ids(Run.open(run / "nested")) == ["s0", "s1", "s2", "s3"]
+    assert all(path.read_bytes() == b"mine" for path in foreign)
+    mine = tmp_path / "mine" / "samples" / "part-00000.parquet"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(RunStorageError, match="not empty and holds no run"):
+        RunWriter(tmp_path / "mine", Manifest("x"))
+
+
+def test_an_interruption_after_publishing_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with RunWriter(run, Manifest("x")) as writer, monkeypatch.context() as patch:
+        write(writer, range(4))
+        replaced = parts_module.replace_file
+
+        def interrupted(path: Path, data: bytes) -> None:
+            replaced(path, data)
+            raise KeyboardInterrupt
+
+        patch.setattr("cache.writer.replace_file", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.publish()
+    assert ids(Run.open(run)) == ["s0", "s1", "s2", "s3"]
+
+
+def test_superseded_files_go_once_no_reader_can_want_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with RunWriter(run, Manifest("x")) as writer:
+        monkeypatch.setattr("cache.writer.GRACE", timedelta(0))
+        for k in range(MANY_SMALL + 1):
+            write(writer, range(k, k + 1))
+            writer.publish()
+        writer.compact()
+        named = {part.name for part in writer.manifest.parts["thumbnails"]}
+        assert {path.name for path in (run / "thumbnails").iterdir()} == named
+    with RunWriter(run) as writer:
+        writer.save()
+        assert {path.name for path in (run / "samples").iterdir()} == {
+            part.name for part in writer.manifest.parts["samples"]
+        }
+        assert writer.manifest.retired == []
+
+
+def test_metadata_that_changed_its_type_becomes_text(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", Manifest("x")) as writer:
+        for k in range(MANY_SMALL):
+            part, first = writer.append("thumbnails", thumbnail_rows(range(k, k + 1)))
+            site = pa.array([7] if k % 2 else ["unknown"])
+            writer.append(
+                "samples", sample_rows(range(k, k + 1), part, first).append_column("meta.site", site)
+            )
+            writer.publish()
+        writer.compact()
+    run = Run.open(tmp_path / "run")
+    sites = pq.read_table(run.part_paths("samples")[0])["meta.site"].to_pylist()
+    assert sites == ["unknown", "7"] * (MANY_SMALL // 2)
+
+
+def test_other_bytes_of_the_same_size_are_found(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunWriter(run, Manifest("x")) as writer:
+        write(writer, range(4))
+        writer.publish()
+    victim = Path(Run.open(run).part_paths("thumbnails")[0])
+    victim.write_bytes(bytes(victim.stat().st_size))
+    assert Run.open(run).damaged == []
+    assert Run.open(run).verify() == [f"thumbnails/{victim.name}"]
+    with RunWriter(run) as writer:
+        assert writer.damaged == [f"thumbnails/{victim.name}"]
+        assert "thumbnails" not in writer.manifest.parts or not writer.manifest.parts["thumbnails"]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])

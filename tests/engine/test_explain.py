@@ -225,6 +225,91 @@ def test_images_with_the_same_bytes_are_explained_once(images: Path, model: str,
     assert held >= {int(t) for t in twins["label"]}
 
 
+def test_many_copies_of_one_bad_file_take_no_more_passes_than_two(
+    images: Path, model: str, tmp_path: Path
+) -> None:
+    generations = []
+    for copies in (2, 24):
+        data, out = tmp_path / f"images{copies}", tmp_path / f"run{copies}"
+        shutil.copytree(images, data)
+        for i in range(copies):
+            (data / "red" / f"page-{i}.png").write_bytes(b"<html>not found</html>")
+        summary = explain(config(data, out, model, methods="gradcam"))
+        assert summary.counts.failed == {"not_an_image": copies}
+        generations.append(Run.open(out).manifest.generation)
+    assert generations[0] == generations[1]
+
+
+def test_the_default_method_belongs_to_the_run(images: Path, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    explain(config(images, out, model, methods="layercam"))
+    explain(config(images, out, model, methods="gradcam"))
+    assert Run.open(out).manifest.default_method == "layercam"
+    for methods in ("layercam", "eigencam", "layercam", "eigencam", "gradcam"):
+        last = explain(config(images, out, model, methods=methods))
+    assert forward_passes(last) == 0
+    assert len(tables(out)["embeddings"]) == 30
+
+
+def test_metadata_may_change_its_type(images: Path, model: str, tmp_path: Path) -> None:
+    paths = sorted(p.relative_to(images).as_posix() for p in images.rglob("*.png"))[:9]
+    rows = pd.DataFrame({"path": paths, "label": [p.split("/")[0] for p in paths], "site": range(9)})
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    out = tmp_path / "run"
+    explain(config(tmp_path / "table.csv", out, model, data_root=str(images), methods="gradcam"))
+    rows["site"] = rows["site"].astype(str)
+    rows.loc[3, "site"] = "unknown"
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    for options in ({"limit": 4}, {}, {}):
+        explain(
+            config(tmp_path / "table.csv", out, model, data_root=str(images), methods="gradcam", **options)
+        )
+    assert list(tables(out)["samples"].set_index("sample_id").loc[paths, "meta.site"]) == list(rows["site"])
+
+
+def test_a_part_of_the_dataset_cannot_have_other_parameters(
+    run: Path, images: Path, model: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(run, out)
+    with pytest.raises(RunMismatchError, match=r"eigencam with other parameters.*leave --limit out"):
+        explain(config(images, out, model, methods="eigencam(center=true)", limit=5))
+    assert_same_rows(out, run)
+
+
+def test_a_limit_is_a_choice_that_grows(images: Path, model: str, tmp_path: Path) -> None:
+    chosen = []
+    for number, limit in enumerate((6, 12)):
+        explain(config(images, tmp_path / f"run{number}", model, methods="gradcam", limit=limit))
+        chosen.append(set(tables(tmp_path / f"run{number}")["samples"]["sample_id"]))
+    assert len(chosen[0]) == 6
+    assert chosen[0] < chosen[1]
+    assert len({i.split("/")[0] for i in chosen[1]}) == 3
+
+
+def test_a_network_that_fails_in_the_middle_is_one_sentence(images: Path, tmp_path: Path) -> None:
+    breaking = with_forward(
+        "assert True\n        if x.mean() < -0.5 and self.training is False and len(x) == 8:\n"
+        "            raise RuntimeError('weights ran away\\nhere')\n"
+        "        return self.fc(self.relu(self.features(x)).mean((2, 3)))"
+    )
+    with pytest.raises(ModelError, match=r"failed on a batch of 8 images \(weights ran away\)"):
+        explain(config(images, tmp_path / "run", write_factory(tmp_path, breaking)))
+
+
+def test_boxes_are_compared_with_what_the_map_localises(images: Path, model: str, tmp_path: Path) -> None:
+    paths = sorted(p.relative_to(images).as_posix() for p in images.rglob("*.png"))[:6]
+    rows = pd.DataFrame({"path": paths, "label": [p.split("/")[0] for p in paths]})
+    rows["x0"], rows["y0"], rows["x1"], rows["y1"] = 0, 0, 32, 16
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    explain(config(tmp_path / "table.csv", tmp_path / "run", model, data_root=str(images), methods="gradcam"))
+    found = tables(tmp_path / "run")
+    np.testing.assert_allclose(np.stack(found["samples"]["boxes"].to_list()), [[0, 0, 1, 0.5]] * 6)
+    maps = found["attributions/gradcam"].query("not degenerate")
+    np.testing.assert_allclose(maps["mass_inside"], maps["sat_07_14"], atol=1e-4)
+    assert maps["localization_iou"].notna().all()
+
+
 def test_a_lost_part_is_computed_again(run: Path, images: Path, model: str, tmp_path: Path) -> None:
     for number, table in enumerate(("samples", "thumbnails", "attributions/gradcam", "embeddings")):
         out = tmp_path / f"run{number}"
