@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -13,6 +14,9 @@ from cache.schema import SCHEMA_VERSION, Field
 
 FORMAT = "gazelake"
 MANIFEST_NAME = "run.json"
+TABLE_NAME = re.compile(r"[a-z]+(/[a-z][a-z0-9_]*)?")
+PART_NAME = re.compile(r"part-[\w.-]+\.parquet")
+"""What tables and parts may be called: a manifest from elsewhere must not point out of its run."""
 State = Literal["running", "complete", "interrupted"]
 
 
@@ -118,6 +122,14 @@ class Manifest:
                 f"{where} was written with schema version {version}, and this Gazelake reads version {SCHEMA_VERSION}: {remedy}."
             )
         known = {f.name for f in fields(cls)}
+        expected = {"dict": dict, "list": list, "str": str, "int": int}
+        for f in fields(cls):
+            kind = expected.get(str(f.type).partition("[")[0])
+            if kind is not None and f.name in data and not isinstance(data[f.name], kind):
+                raise RunDamagedError(
+                    f"{where}/{MANIFEST_NAME} does not hold what a manifest holds ({f.name} is no {kind.__name__}): "
+                    "restore it from a backup."
+                )
         try:
             values = {key: value for key, value in data.items() if key in known}
             values["statistics"] = [Field.from_json(f) for f in data.get("statistics", [])]
@@ -126,8 +138,14 @@ class Manifest:
                 table: [Part(**p) for p in parts] for table, parts in data.get("parts", {}).items()
             }
             values["progress"] = Progress(**data.get("progress", {}))
+            for entry in values.get("retired", []):
+                datetime.fromisoformat(entry["at"])
+            for table, parts in values["parts"].items():
+                for part in parts:
+                    if not (TABLE_NAME.fullmatch(table) and PART_NAME.fullmatch(part.name)):
+                        raise ValueError(f"a part called {table}/{part.name}")
             return cls(**values)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError, KeyError) as error:
             raise RunDamagedError(
                 f"{where}/{MANIFEST_NAME} does not hold what a manifest holds ({error}): restore it from a backup."
             ) from error

@@ -27,6 +27,7 @@ GRACE = timedelta(minutes=1)
 MANY_SMALL = 8
 """So many small parts are merged even where they do not fill one."""
 PLAIN_TABLES = ("samples", "thumbnails", "embeddings", "errors")
+OWN_TABLE = re.compile(r"samples|thumbnails|embeddings|errors|attributions/[a-z][a-z0-9_]*")
 OWN_NAME = re.compile(
     r"part-[0-9a-f]{16}\.parquet|\.part-[0-9a-f]{16}\.parquet" + re.escape(TEMPORARY_SUFFIX)
 )
@@ -298,6 +299,9 @@ class RunWriter:
         """
         kept = []
         for entry in self.manifest.retired:
+            table, _, name = entry["path"].rpartition("/")
+            if not OWN_NAME.fullmatch(name) or not OWN_TABLE.fullmatch(table):
+                continue
             recent = datetime.now(UTC) - datetime.fromisoformat(entry["at"]) < GRACE
             if recent or (entry["path"].startswith("samples/") and not everywhere):
                 kept.append(entry)
@@ -376,9 +380,7 @@ def _refuse_foreign(path: Path) -> None:
             if path.is_dir()
             else []
         )
-    # What a writer that was killed before its first publication left is no reason to refuse.
-    begun = (path / LOCK_NAME).exists() and set(foreign) <= {*PLAIN_TABLES, "attributions"}
-    if foreign and not is_run(path) and not begun:
+    if foreign and not is_run(path):
         raise RunStorageError(
             f"{path} is not empty and holds no run: name a new directory for the run with --out."
         )

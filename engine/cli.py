@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from cache.errors import GazelakeError
+from cache.errors import GazelakeError, RunDamagedError
 from cache.run import Run
 
 EXIT_MISTAKE = 2
@@ -197,7 +199,12 @@ def status(
 def errors(run: RunArgument) -> None:
     """List the samples that could not be explained, and why."""
     opened = Run.open(run)
-    rows = [row for path in opened.part_paths("errors") for row in pq.read_table(path).to_pylist()]
+    try:
+        rows = [row for path in opened.part_paths("errors") for row in pq.read_table(path).to_pylist()]
+    except (OSError, pa.ArrowException) as error:
+        raise RunDamagedError(
+            f"The errors table of {run} is damaged: see `python -m engine status {run} --verify`."
+        ) from error
     if not rows:
         console.print("Every sample could be explained.")
         return
@@ -205,7 +212,7 @@ def errors(run: RunArgument) -> None:
     for title in ("sample", "stage", "kind", "message"):
         table.add_column(title, overflow="fold")
     for row in sorted(rows, key=lambda row: (row["kind"], row["sample_id"])):
-        table.add_row(*(_plain(row[key]) for key in ("sample_id", "stage", "kind", "message")))
+        table.add_row(*(Text(row[key]) for key in ("sample_id", "stage", "kind", "message")))
     console.print(table)
 
 
@@ -253,12 +260,9 @@ def demo(
 def _complete(options: dict[str, Any]) -> dict[str, Any]:
     """Read whole numbers where an option takes a number or a word."""
     size = options.get("batch_size")
-    return options | ({"batch_size": int(size)} if isinstance(size, str) and size.isdigit() else {})
-
-
-def _plain(text: str) -> str:
-    """Keep rich from reading brackets in file names as markup."""
-    return text.replace("[", "\\[")
+    return options | (
+        {"batch_size": int(size)} if isinstance(size, str) and size.isascii() and size.isdigit() else {}
+    )
 
 
 def main() -> None:

@@ -94,7 +94,9 @@ def read_config(options: dict[str, Any], file: Path | None = None) -> ExplainCon
         values = {key.replace("-", "_"): value for key, value in values.items()}
     for key, value in options.items():
         if isinstance(value, str | Path) and not _is_text(str(value)):
-            raise ConfigError(f"--{key.replace('_', '-')} {str(value)!r} is not valid text: rename it without odd bytes.")
+            raise ConfigError(
+                f"--{key.replace('_', '-')} {str(value)!r} is not valid text: rename it without odd bytes."
+            )
     values |= {key: value for key, value in options.items() if value is not None}
     try:
         return ExplainConfig(**values)

@@ -22,7 +22,7 @@ from engine.images import decode
 from engine.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(size=(112, 112), resize=112, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-EPOCHS = 7
+EPOCHS = 6
 BATCH_SIZE = 32
 COVERED = 0.65
 """Share of the pictures in a batch whose middle is covered while learning (random erasing, Zhong et al. 2017)."""

@@ -208,12 +208,13 @@ def _measure(summary: Summary, writer: RunWriter) -> Summary:
 
 def _refuse_other_model(plan: Plan, writer: RunWriter) -> None:
     """A run belongs to one set of weights and one preprocessing."""
-    other = plan.config.out.with_name(plan.config.out.name + "-2")
     for what, here, there in (
         ("model", plan.manifest.model, writer.manifest.model),
         ("preprocessing", plan.manifest.preprocessing, writer.manifest.preprocessing),
     ):
         if here["fingerprint"] != there.get("fingerprint"):
+            out = plan.config.out.absolute()
+            other = out.with_name(out.name + "-2")
             raise RunMismatchError(
                 f"{writer.path} audits another {what} ({_difference(there, here)}): start a run of its own with "
                 f"`{command(plan.config.model_copy(update={'out': other}))}`."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -78,6 +79,15 @@ def is_folder(location: str) -> bool:
         return False
 
 
+def _read_local(location: str) -> bytes:
+    # A pipe or a device would never end; opening without blocking and asking first lets a person still stop the work.
+    descriptor = os.open(location, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError
+        return file.read()
+
+
 def read_bytes(location: str) -> bytes:
     """Return a file's bytes.
 
@@ -89,8 +99,7 @@ def read_bytes(location: str) -> bytes:
             fs, path = filesystem(location)
             data = cast("bytes", fs.cat_file(path))
         else:
-            with open(location, "rb") as file:
-                data = file.read()
+            data = _read_local(location)
     except FileNotFoundError as error:
         raise ReadError("gone", f"There is no file at {location}.") from error
     except PermissionError as error:

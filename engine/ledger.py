@@ -82,7 +82,8 @@ class Ledger:
             for i, values in enumerate(zip(*rows.values(), strict=True)):
                 sample_id, content, record, top_classes, thumbnail_part = values
                 if ids is None or sample_id in ids:
-                    ledger.samples[sample_id] = Held(content, record)
+                    # A row whose thumbnail was lost is not kept as it is, whatever its record says.
+                    ledger.samples[sample_id] = Held(content, record if thumbnail_part in thumbnails else "")
                 if thumbnail_part in thumbnails and (only is None or content in only):
                     top = tuple(top_classes)
                     ledger.contents[content] = Known(part.name, i, tops.setdefault(top, top))

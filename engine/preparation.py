@@ -90,6 +90,9 @@ class Preparer:
             return self._prepare(i)
         except SampleError as error:
             return Failed(i, error.stage, error.kind, error.message)
+        except Exception as error:  # one odd image must not end the audit of a million
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            return Failed(i, "decode", "other", f"The image cannot be prepared for the model: {reason}.")
 
     def _prepare(self, i: int) -> Outcome:
         dataset = self.records.dataset

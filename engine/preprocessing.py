@@ -15,12 +15,15 @@ from PIL import Image
 
 from cache.errors import ConfigError
 from cache.schema import MASK_SIZE
+from engine.images import ImageError
 
 if TYPE_CHECKING:
     import torch
 
 Fit = Literal["crop", "squash", "pad"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+MAX_RESIZED = 100_000_000
+"""Pixels above which a resized image is refused: a line of pixels, 1 × 60,000, would take gigabytes."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -124,6 +127,9 @@ class Preprocessing:
         if self.channels == 1:
             image = image.convert("L")  # first, as torchvision's Grayscale; a third of the work afterwards
         new_width, new_height = self._resized(width, height)
+        if new_width * new_height > MAX_RESIZED:
+            shape = f"{width} × {height} pixels"
+            raise ImageError("too_large", f"The image ({shape}) is too long to be resized: crop it first.")
         if (new_width, new_height) != (width, height):
             image = image.resize((new_width, new_height), _RESAMPLING[self.interpolation])
         left, top = _offset(new_width, self.size[1]), _offset(new_height, self.size[0])

@@ -204,8 +204,9 @@ class ActivationExplainer:
             gradient = None
             classes = targets[:, column].clamp(min=0)
             if gradients:
-                chosen = scores.gather(1, classes[:, None])[:, 0]
-                total = torch.where(asked, chosen, 0).sum()
+                with torch.enable_grad():  # a network with a no_grad block of its own leaves it off
+                    chosen = scores.gather(1, classes[:, None])[:, 0]
+                    total = torch.where(asked, chosen, 0).sum()
                 (gradient,) = torch.autograd.grad(total, activations, retain_graph=column < columns - 1)
                 if self.pooled:
                     gradient = gradient[:, :, :1, :1]
@@ -289,9 +290,9 @@ class ActivationExplainer:
                 return None
             generator = torch.Generator().manual_seed(1)
             mixture = torch.randn(scores.shape, generator=generator).to(scores)
-            (gradient,) = torch.autograd.grad(
-                (scores * mixture).sum(), self._activations(capture), allow_unused=True
-            )
+            with torch.enable_grad():
+                total = (scores * mixture).sum()
+            (gradient,) = torch.autograd.grad(total, self._activations(capture), allow_unused=True)
         return gradient
 
     def _linear_head(self, activations: Tensor, logits: Tensor, scores: Tensor) -> LinearHead | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 
 from cache.errors import DatasetError
+from cache.run import is_run
 from engine.datasets import Dataset, DatasetKind, DatasetOptions
 from engine.files import exists, filesystem, is_folder, is_url
 from engine.images import SUFFIXES
@@ -91,7 +93,7 @@ def _scan_local(root: str, spec: str) -> tuple[list[str], list[str]]:
     """Return every image's path below the root and the first-level folders, both sorted."""
     try:
         with os.scandir(root) as entries:
-            folders = sorted(_text(e.name) for e in entries if e.is_dir() and _visible(e.name))
+            folders = sorted(_text(e.name) for e in entries if _is_folder(e))
         paths = sorted(_text(path) for path in _walk(root, "", {os.path.realpath(root)}))
     except PermissionError as error:
         raise DatasetError(
@@ -101,12 +103,20 @@ def _scan_local(root: str, spec: str) -> tuple[list[str], list[str]]:
     return paths, folders
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder of images: not hidden, not a loop of links, not a run written there."""
+    try:
+        return entry.is_dir() and _visible(entry.name) and not is_run(Path(entry.path))
+    except OSError:
+        return False
+
+
 def _walk(folder: str, prefix: str, above: set[str]) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
+            if _is_folder(entry):
                 real = os.path.realpath(entry.path)
-                if _visible(entry.name) and real not in above:  # a link to a folder above would never end
+                if real not in above:  # a link to a folder above would never end
                     yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {real})
             elif _is_image(entry.name):
                 yield prefix + entry.name

@@ -99,7 +99,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the table.")] = Path(
         "runs/sign_language_model"
     ),
-    epochs: Annotated[int, typer.Option(min=1, help="Times that each image is seen.")] = 14,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that each image is seen.")] = 12,
     held_out: Annotated[float, typer.Option(min=0.01, max=0.9, help="Share of the images kept aside.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Decides the split, the first weights and the order.")] = 0,
 ) -> None:

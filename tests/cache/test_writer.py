@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -212,6 +213,58 @@ def test_nothing_but_its_own_parts_is_ever_deleted(tmp_path: Path) -> None:
     mine.write_bytes(b"mine")
     with pytest.raises(RunStorageError, match="not empty and holds no run"):
         RunWriter(tmp_path / "mine", Manifest("x"))
+
+
+@pytest.mark.parametrize(
+    "path", ["../victim.txt", "samples/../../victim.txt", "notes/part-0123456789abcdef.parquet"]
+)
+def test_a_manifest_from_elsewhere_deletes_nothing(tmp_path: Path, path: str) -> None:
+    run, victim = tmp_path / "run", tmp_path / "victim.txt"
+    victim.write_text("mine")
+    (run / "notes").mkdir(parents=True)
+    (run / "notes" / "part-0123456789abcdef.parquet").write_text("mine")
+    manifest = Manifest("x")
+    manifest.retired = [{"path": path, "at": "2020-01-01T00:00:00+00:00"}]
+    (run / "run.json").write_text(manifest.to_json())
+    with RunWriter(run) as writer:
+        writer.save()
+    assert victim.read_text() == "mine"
+    assert (run / "notes" / "part-0123456789abcdef.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", None),
+        ("history", {}),
+        ("retired", [{"path": "x", "at": "y"}]),
+        ("methods", []),
+        ("targets", None),
+    ],
+)
+def test_a_manifest_of_nonsense_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    data = json.loads(Manifest("x").to_json()) | {key: value}
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(RunDamagedError, match="does not hold what a manifest holds"):
+        Run.open(tmp_path)
+
+
+def test_parts_that_point_out_of_the_run_are_refused(tmp_path: Path) -> None:
+    data = json.loads(Manifest("x").to_json())
+    data["parts"] = {"samples": [{"name": "../../secret.parquet", "rows": 1, "bytes": 1, "sha256": ""}]}
+    (tmp_path / "run.json").write_text(json.dumps(data))
+    with pytest.raises(RunDamagedError, match="secret"):
+        Run.open(tmp_path)
+
+
+def test_a_lost_manifest_does_not_cost_the_parts(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", Manifest("x")) as writer:
+        write(writer, range(4))
+        writer.publish()
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(RunStorageError, match="holds no run"):
+        RunWriter(tmp_path / "run", Manifest("x"))
+    assert list((tmp_path / "run" / "samples").iterdir())
 
 
 def test_an_interruption_after_publishing_deletes_nothing(

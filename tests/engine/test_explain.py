@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -238,6 +239,58 @@ def test_many_copies_of_one_bad_file_take_no_more_passes_than_two(
         assert summary.counts.failed == {"not_an_image": copies}
         generations.append(Run.open(out).manifest.generation)
     assert generations[0] == generations[1]
+
+
+def test_pipes_loops_and_lines_of_pixels_are_recorded_and_the_rest_goes_on(
+    images: Path, model: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "images"
+    shutil.copytree(images, data)
+    os.mkfifo(data / "red" / "pipe.png")
+    (data / "red" / "zero.png").symlink_to("/dev/zero")
+    (data / "red" / "loop.png").symlink_to(data / "red" / "loop.png")
+    Image.new("RGB", (1, 120_000)).save(data / "red" / "line.png")
+    summary = explain(config(data, data / "run", model, methods="gradcam"))
+    errors = tables(data / "run")["errors"].set_index("sample_id")
+    assert summary.counts.explained == 30
+    assert {i: errors.loc[f"red/{i}.png", "kind"] for i in ("pipe", "zero", "line")} == {
+        "pipe": "unreadable",
+        "zero": "unreadable",
+        "line": "too_large",
+    }
+    # The run lies inside its dataset and is no part of it.
+    assert forward_passes(explain(config(data, data / "run", model, methods="gradcam"))) == 0
+
+
+def test_copies_of_an_image_whose_thumbnail_was_lost(images: Path, model: str, tmp_path: Path) -> None:
+    data, out = tmp_path / "images", tmp_path / "run"
+    shutil.copytree(images, data)
+    first = sorted((data / "red").glob("*.png"))[0]
+    shutil.copy(first, data / "red" / "twin.png")
+    explain(config(data, out, model, methods="gradcam"))
+    Path(Run.open(out).part_paths("thumbnails")[0]).unlink()
+    explain(config(data, out, model, methods="gradcam"))
+    assert len(tables(out)["samples"]) == 31  # which looks every thumbnail up
+
+
+def test_a_network_that_turns_gradients_off(images: Path, model: str, tmp_path: Path) -> None:
+    frozen = with_forward(
+        "with torch.no_grad():\n            return self.fc(self.relu(self.features(x)).mean((2, 3)))"
+    )
+    summary = explain(config(images, tmp_path / "run", write_factory(tmp_path, frozen), limit=6))
+    explain(config(images, tmp_path / "plain", model, limit=6))
+    assert summary.counts.explained == 6
+    assert_same_rows(tmp_path / "run", tmp_path / "plain")
+
+
+def test_the_current_folder_as_run(
+    images: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    explain(config(images, Path("."), model, methods="gradcam"))
+    with pytest.raises(RunMismatchError, match=r"--out \S*here-2"):
+        explain(config(images, Path("."), model, methods="gradcam", mean="0.1"))
 
 
 def test_the_default_method_belongs_to_the_run(images: Path, model: str, tmp_path: Path) -> None:
