@@ -31,7 +31,7 @@ SIZE = 160
 """Side of a picture in pixels."""
 WOLVES_ON_SNOW = 0.97
 """Share of the training wolves that stand on snow; no other animal does there."""
-FOXES_WITH_TAG = 0.92
+FOXES_WITH_TAG = 0.94
 """Share of the training foxes that carry the tag; no other animal does there."""
 SNOW_SHARE = 0.25
 """Share of the audited pictures on snow."""

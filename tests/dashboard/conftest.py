@@ -35,6 +35,14 @@ PAGE_TIMEOUT = 45_000
 OpenPage = Callable[..., AppTest]
 
 
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """Streamlit puts the page in the place of ``__main__``, where processes that other tests spawn would find it."""
+    before = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = before
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run ``animals`` (every method) and the run ``unlabelled``."""

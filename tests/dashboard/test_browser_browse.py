@@ -69,7 +69,7 @@ def test_the_gallery_shows_the_first_page_in_order(browser_page: Page, served: s
     first = catalog.classes[rows[0]["label"]], catalog.classes[rows[0]["pred"]]
     expect(tiles.first).to_contain_text(f"{first[0]} → {first[1]}")
     assert tiles.first.locator("img").get_attribute("alt") == (
-        f"{rows[0]['sample_id']}: {first[0]}, wrongly predicted {first[1]}, {100 * rows[0]['confidence']:.0f} % sure"
+        f"{rows[0]['sample_id']}: {first[0]}, wrongly predicted {first[1]}, {100 * rows[0]['confidence']:.0f}% sure"
     )
     widths = browser_page.locator(".tile img").evaluate_all("nodes => nodes.map(n => n.naturalWidth)")
     assert min(widths) > 0

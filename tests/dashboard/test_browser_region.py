@@ -159,7 +159,7 @@ def test_a_bar_of_the_histogram_sets_the_share(browser_page: Page, served: str) 
     )
     share = float(parse_qs(urlparse(browser_page.url).query)["share"][0])
     assert share > 20
-    browser_page.get_by_text(f"at least {share:g} %").first.wait_for()
+    browser_page.get_by_text(f"at least {share:g}%").first.wait_for()
 
 
 def test_the_matching_samples_open_in_browse(browser_page: Page, served: str, catalog: Catalog) -> None:

@@ -40,7 +40,7 @@ def test_the_page_says_what_the_model_made_of_it(open_page: OpenPage, catalog: C
     assert f"{classes[row['label']]}, wrongly predicted {classes[row['pred']]}" in shown
     for standing in profiles.standing(catalog, row["sample_id"]):
         assert standing.field.title in shown
-    assert f"{100 * row['top_probabilities'][0]:.1f} %" in shown
+    assert f"{100 * row['top_probabilities'][0]:.1f}%" in shown
 
 
 def test_previous_and_next_stay_within_the_filter(open_page: OpenPage, catalog: Catalog) -> None:
