@@ -14,7 +14,7 @@ from cache.run import Run, is_run
 from engine.config import ExplainConfig, read_config
 
 MODEL = "engine.demo_network:demo_network"
-PLAN = {"version": 1, "train": 1400, "audit": 1000, "seed": 0}
+PLAN = {"version": 2, "train": 1400, "audit": 1000, "seed": 0, "training_seed": 2}
 """What is drawn; data of another plan is drawn anew."""
 PLAN_NAME = "demo.json"
 CHECKPOINT_NAME = "network.pt"
@@ -84,7 +84,7 @@ def _train(folder: Path, checkpoint: Path, console: Console) -> None:
         metrics = train_demo_network(
             folder,
             partial,
-            PLAN["seed"],
+            PLAN["training_seed"],
             progress=lambda done, total, _: progress.update(task, completed=done, total=total),
         )
     partial.replace(checkpoint)
