@@ -3,7 +3,7 @@
 On a CPU the steps share the cores, so the limit is 1 / (decode + thumbnail + CAMs); on an accelerator it is the
 slowest of them. Steps and whole alternate in one run, and ratios are taken within a round.
 
-    python -m benchmarks.explain --network resnet50 --images 256 --rounds 5
+    python -m benchmarks.explain --network resnet50 --images 640 --rounds 5
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def run(network: str, images: int, rounds: int, device: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--network", nargs="*", default=["resnet50", "mobilenet_v3_large"])
-    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--images", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()

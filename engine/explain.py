@@ -140,6 +140,7 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
             reporter,
             batch_size=plan.batch_size,
             threads=threads,
+            overlap=plan.model.device.type != "cpu",
             publish_every=config.publish_every,
             stop=stop,
             absent=absent_by_content,

@@ -18,6 +18,7 @@ from cache.errors import MethodError, RunError
 from cache.manifest import Manifest
 from cache.run import Run
 from cache.schema import Field
+from engine.allocation import keep_freed_memory
 from engine.config import ExplainConfig
 from engine.datasets import Dataset, DatasetOptions, open_dataset
 from engine.image_statistics import IMAGE_STATISTICS
@@ -99,6 +100,8 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
         native_size=dataset.native_size,
         device=config.device,
     )
+    if model.device.type == "cpu":
+        keep_freed_memory()
     class_map = read_class_map(str(config.class_map)) if config.class_map else None
     match = match_labels(dataset, model.outputs, model.classes, class_map)
     targets = parse_targets(config.targets, match.classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -67,6 +67,7 @@ class LocalExecutor:
         *,
         batch_size: int,
         threads: int,
+        overlap: bool,
         publish_every: float,
         stop: Callable[[], bool],
         absent: Mapping[str, set[str]],
@@ -80,6 +81,7 @@ class LocalExecutor:
             reporter: Who is told.
             batch_size: Images a batch.
             threads: Threads that read and decode.
+            overlap: Prepare images while the model works.
             publish_every: Seconds after which finished rows are published.
             stop: Asked between images: whether the person wants the work to end.
             absent: By content, samples of the run that the dataset no longer has.
@@ -90,6 +92,7 @@ class LocalExecutor:
         self.reporter = reporter
         self.batch_size = batch_size
         self.threads = threads
+        self.overlap = overlap
         self.publish_every = publish_every
         self.stop = stop
         self.absent = absent
@@ -176,14 +179,22 @@ class LocalExecutor:
         self._published = monotonic()
 
     def _prepared(self, indices: Iterable[int], preparer: Preparer) -> Iterator[Outcome]:
-        """Yield outcomes in the order of the records, a bounded number of them ahead."""
+        """Yield outcomes in the order of the records.
+
+        With an accelerator a bounded number of images is prepared ahead. On a CPU model and readers would compete for
+        the same cores, which costs more than it hides: a batch is prepared by all threads, then the model has them.
+        """
+        ahead = self.batch_size * AHEAD + self.threads if self.overlap else self.batch_size
         waiting: deque[Future[Outcome]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="reader") as pool:
             try:
                 for i in indices:
                     waiting.append(pool.submit(preparer, i))
-                    if len(waiting) >= self.batch_size * AHEAD + self.threads:
-                        yield waiting.popleft().result()
+                    if len(waiting) >= ahead:
+                        ready = 1 if self.overlap else len(waiting)
+                        wait(list(waiting)[:ready])
+                        for _ in range(ready):
+                            yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
             finally:
