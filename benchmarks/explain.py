@@ -78,7 +78,7 @@ def measure_round(plan: Plan, out: Path, threads: int) -> dict[str, float]:
     for first in range(0, count, plan.batch_size):
         pixels = np.stack([view.pixels for view in views[first : first + plan.batch_size]])
         x = plan.model.preprocessing.normalise(pixels, plan.model.device)
-        plan.explainer.explain(x, lambda scores: scores.argmax(1)[:, None], plan.requests)
+        plan.families.activation.explain(x, lambda scores: scores.argmax(1)[:, None], plan.requests)
     if plan.model.device.type == "cuda":
         torch.cuda.synchronize()
     taken["CAMs"] = time.perf_counter() - start

@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cache.catalog import Catalog
-from cache.conditions import RegionMass
+from cache.conditions import Condition
 from cache.fields import class_titles
 from cache.filters import Filter
 from cache.maps import grid_from_corners
 from cache.schema import CORNERS
 from cache.selections import Counts, compiled, only_row
 
+FEW_MAPS = 2_000
+"""Maps that are averaged here and not by the database."""
 OutcomeColumn = Literal["pred", "label"]
 """What classes are told apart by: what the model says, or what is true."""
 
@@ -28,9 +30,10 @@ class RegionSplit:
 
     Attributes:
         inside: Samples that meet the condition.
-        outside: Samples with a map that do not.
-        degenerate: Samples whose map is degenerate: on neither side.
-        missing: Samples without such a map (no label, for the true class's): on neither side.
+        outside: Samples of which it is known that they do not.
+        degenerate: Samples on neither side because a map that it reads is degenerate.
+        missing: Samples on neither side because such a map is missing (no label, for the true class's), or what
+            else it reads is unknown.
     """
 
     inside: Counts
@@ -54,12 +57,20 @@ class MeanMap:
     degenerate: int
 
 
-def region_split(catalog: Catalog, filter_: Filter, condition: RegionMass) -> RegionSplit:
-    """Part a filter's samples by a condition on a region, and count the errors on both sides."""
+def region_split(catalog: Catalog, filter_: Filter, condition: Condition) -> RegionSplit:
+    """Part a filter's samples by a condition on regions of their maps, and count the errors on both sides."""
     compiler, where = compiled(catalog, filter_)
     inside = compiler.condition(condition)
-    empty = compiler.value("degenerate", condition.method, condition.target)
-    columns = [f"count(*) FILTER ({empty}) AS degenerate", f"count(*) FILTER ({empty} IS NULL) AS missing"]
+    # Whose maps the condition itself reads; a degenerate one of several may still leave it decided.
+    alone = catalog.compiler()
+    alone.condition(condition)
+    read = dict.fromkeys([*(region.source for region in alone.regions), *alone.sources])
+    flags = [compiler.value("degenerate", source.method, source.target) for source in read]
+    empty = f"coalesce({' OR '.join(flags) or 'FALSE'}, FALSE)"
+    columns = [
+        f"count(*) FILTER ({inside} IS NULL AND {empty}) AS degenerate",
+        f"count(*) FILTER ({inside} IS NULL AND NOT {empty}) AS missing",
+    ]
     for side, test in (("inside", inside), ("outside", f"NOT {inside}")):
         columns += [
             f"count(*) FILTER ({test}) AS {side}_n",
@@ -76,9 +87,9 @@ def region_split(catalog: Catalog, filter_: Filter, condition: RegionMass) -> Re
 
 
 def region_by_class(
-    catalog: Catalog, filter_: Filter, condition: RegionMass, by: OutcomeColumn = "pred"
+    catalog: Catalog, filter_: Filter, condition: Condition, by: OutcomeColumn = "pred"
 ) -> pa.Table:
-    """Part the samples of each class by a condition on a region; degenerate maps are on neither side.
+    """Part the samples of each class by a condition on regions; degenerate maps are on neither side.
 
     Returns:
         class (index), name, and n, labelled and wrong, each _inside and _outside; classes by index.
@@ -120,11 +131,18 @@ def mean_map(
     n, degenerate = chosen.num_rows, held.num_rows - chosen.num_rows
     if not n:
         return MeanMap(None, 0, degenerate)
+    if n <= FEW_MAPS:
+        # Planning a statement of 196 columns takes longer than reading this many rows.
+        rows = catalog.rows_of_maps(source.method, chosen["attribution"].to_pylist(), CORNERS)
+        return _mean(np.array([pc.mean(rows[name]).as_py() for name in CORNERS]), n, degenerate)
     means = ", ".join(f"avg(g.{name}) AS {name}" for name in CORNERS)
     table = catalog.query(
         f"SELECT {means} FROM chosen AS c JOIN ({catalog.grid_sql(source.method, CORNERS)}) AS g USING (attribution)",
         tables={"chosen": chosen},
     )
-    corners = np.array([table[name][0].as_py() for name in CORNERS], dtype=np.float64)
+    return _mean(np.array([table[name][0].as_py() for name in CORNERS]), n, degenerate)
+
+
+def _mean(corners: NDArray[np.float64], n: int, degenerate: int) -> MeanMap:
     p = np.clip(grid_from_corners(corners), 0.0, None)
     return MeanMap(p / p.sum(), n, degenerate)

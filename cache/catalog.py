@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cache.evidence import same_evidence
 from cache.fields import Kind, Source, resolve_source, sample_fields, statistic_fields
 from cache.filter_sql import (
     SAMPLES,
@@ -22,13 +23,16 @@ from cache.filter_sql import (
     region_alias,
     source_alias,
 )
+from cache.groups import group_alias, read_groups
 from cache.reading import read_rows, reading_errors
 from cache.run import Run
 from cache.schema import (
+    AGREEMENT,
     SAMPLE_COLUMNS,
     TARGET_PRED,
     Column,
     Field,
+    pair_name,
     table_of_method,
 )
 
@@ -158,6 +162,8 @@ class Catalog:
             alias = region_alias(index)
             given[alias] = self.masses(region)
             joins.append(f"LEFT JOIN {alias} ON {alias}.sample = {SAMPLES}.sample")
+        for index, version in enumerate(compiler.groups):
+            given[group_alias(index)] = self.groups(version)
         sql = f"SELECT {columns} FROM samples AS {SAMPLES} {' '.join(joins)} WHERE {where} {tail}"
         return self.query(sql, compiler.params, given)
 
@@ -182,6 +188,11 @@ class Catalog:
             while len(self._masses) > KEPT_REGIONS:
                 self._masses.popitem(last=False)
         return table
+
+    def groups(self, version: str) -> pa.Table:
+        """Return one version of the groups: columns content and group."""
+        name = f"groups {version}"
+        return self.recall(name) or self.remember(name, read_groups(self.run, version))
 
     def grid_sql(self, method: str, corners: Sequence[str]) -> str:
         """Return the SELECT of corner columns of a method's maps, with ``attribution``, their position."""
@@ -333,7 +344,7 @@ class Catalog:
             if source in self._tables:
                 return self._tables[source]
             name = f"maps_{len(self._tables)}"
-            statistics = [field.name for field in self.manifest.statistics]
+            statistics = [field.name for field in self.manifest.statistics if field.name != AGREEMENT]
             columns = {"content": "VARCHAR", "target": "INTEGER", "degenerate": "BOOLEAN"}
             columns |= dict.fromkeys(statistics, "FLOAT")
             kept = "".join(f", a.{identifier(statistic)}" for statistic in statistics)
@@ -342,8 +353,10 @@ class Catalog:
             cursor = self._connection.cursor()
             with reading_errors(self.run):
                 cursor.execute(
-                    f"CREATE TABLE {name} AS SELECT s.sample, a.attribution, a.degenerate{kept} FROM samples AS s "
-                    f"JOIN ({rows}) AS a ON a.content = s.content AND a.target = s.{explained}"
+                    f"CREATE TABLE {name} AS SELECT s.sample, a.attribution, a.degenerate{kept}, g.{AGREEMENT} "
+                    f"FROM samples AS s JOIN ({rows}) AS a ON a.content = s.content AND a.target = s.{explained} "
+                    f"LEFT JOIN ({self._agreement_sql(source.method)}) AS g "
+                    "ON g.content = a.content AND g.target = a.target"
                 )
             # A content and target have one row; were there ever two, a sample must still not be counted twice.
             cursor.execute(
@@ -353,6 +366,19 @@ class Catalog:
             cursor.close()
             self._tables[source] = name
             return name
+
+    def _agreement_sql(self, method: str) -> str:
+        """Return the SELECT of a method's mean rank correlation with the others: content, target and agreement.
+
+        Of methods that coincide on this network only the first counts, and none that coincides with this one.
+        """
+        groups = same_evidence(self.manifest, list(self.manifest.methods))
+        others = [pair_name(method, group[0]) for group in groups if method not in group]
+        columns = {"content": "VARCHAR", "target": "INTEGER"} | dict.fromkeys(others, "FLOAT")
+        listed = ", ".join(identifier(name) for name in others)
+        mean = f"list_avg([{listed}]::FLOAT[])::FLOAT" if others else "NULL::FLOAT"
+        rows = self._parts_sql(AGREEMENT, columns)
+        return f"SELECT content, target, max({mean}) AS {AGREEMENT} FROM ({rows}) GROUP BY ALL"
 
 
 def _path_literal(path: str) -> str:

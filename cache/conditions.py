@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cache.contrasts import RegionContrast
 from cache.errors import FilterError
 from cache.regions import Region
 
@@ -14,7 +16,11 @@ Scalar = str | int | float
 MAX_DEPTH = 8
 MAX_CONDITIONS = 100
 MAX_VALUES = 2_000
+MAX_REGIONS = 16
+"""Regions of maps that a filter may name: a page must keep the masses of all of them at once."""
 MAX_TEXT = 1_000
+GROUP_VERSION = re.compile(r"[0-9a-z]{1,64}")
+MAX_GROUP = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,31 @@ class RegionMass:
 
 
 @dataclass(frozen=True)
+class InGroup:
+    """The image is in a group of images whose attended content is alike.
+
+    Attributes:
+        version: Which grouping: a later one has another version, so that this one goes on meaning the same.
+        group: Number of the group within it.
+    """
+
+    version: str
+    group: int
+
+    def __post_init__(self) -> None:
+        # From a link, so neither is to be trusted: the version ends up in a path-like key, the number in a column.
+        if not GROUP_VERSION.fullmatch(self.version):
+            raise FilterError(DAMAGED)
+        if type(self.group) is not int or not 0 <= self.group <= MAX_GROUP:
+            raise FilterError(DAMAGED)
+
+    @property
+    def subject(self) -> str:
+        """What the condition is about: another one about the same replaces it."""
+        return "group"
+
+
+@dataclass(frozen=True)
 class AnyOf:
     """At least one of the conditions holds."""
 
@@ -178,7 +209,7 @@ class Not:
         return self.condition.subject
 
 
-Condition = OneOf | Range | Is | Text | RegionMass | AnyOf | AllOf | Not
+Condition = OneOf | Range | Is | Text | RegionMass | RegionContrast | InGroup | AnyOf | AllOf | Not
 DAMAGED = "The filter in the link cannot be read: start again from a page without it."
 
 
@@ -199,6 +230,11 @@ def condition_to_json(condition: Condition) -> list[Any]:  # noqa: PLR0911 - one
                 region.to_json(),
                 *_trimmed([low, high, method, None if target == "pred" else target]),
             ]
+        case RegionContrast(region, least, method, target, than_method, than_target):
+            than = [than_method, than_target]
+            return ["more", region.to_json(), least, [method, target], than]
+        case InGroup(version, group):
+            return ["group", version, group]
         case AnyOf(conditions):
             return ["any", [condition_to_json(c) for c in conditions]]
         case AllOf(conditions):
@@ -231,6 +267,11 @@ def condition_from_json(data: object, depth: int = 0) -> Condition:  # noqa: PLR
             return RegionMass(
                 Region.from_json(region), low, high, _optional_name(method), _optional_name(target) or "pred"
             )
+        case ["more", region, least, [method, str(target)], [than_method, str(than_target)]]:
+            sides = (_optional_name(method), _name(target), _optional_name(than_method), _name(than_target))
+            return RegionContrast(Region.from_json(region), least, *sides)
+        case ["group", str(version), int(group)]:
+            return InGroup(version, group)
         case ["any", list(inner)]:
             return AnyOf(tuple(condition_from_json(c, depth + 1) for c in inner))
         case ["all", list(inner)]:
@@ -252,6 +293,22 @@ def leaves(conditions: Iterable[Condition]) -> int:
             case _:
                 total += 1
     return total
+
+
+def regions_of(conditions: Iterable[Condition]) -> set[tuple[Region, str | None, str]]:
+    """Return the regions that conditions name, each with the method and target of the maps that it is of."""
+    found: set[tuple[Region, str | None, str]] = set()
+    for condition in conditions:
+        match condition:
+            case RegionMass():
+                found.add((condition.region, condition.method, condition.target))
+            case RegionContrast(region, _, method, target, than_method, than_target):
+                found |= {(region, method, target), (region, than_method, than_target)}
+            case AnyOf(inner) | AllOf(inner):
+                found |= regions_of(inner)
+            case Not(inner_one):
+                found |= regions_of([inner_one])
+    return found
 
 
 def _trimmed(values: list[Any]) -> list[Any]:

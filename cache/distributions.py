@@ -113,6 +113,16 @@ def _edges(
     return np.histogram_bin_edges(np.empty(0), bins, (float(low), float(high)))
 
 
+def _values(
+    catalog: Catalog, filter_: Filter, field: str, method: str | None, target: str | None, labelled: bool
+) -> pa.Table:
+    """Return a field's known values over the samples of a filter, as v, with whether each is right, as correct."""
+    compiler, where = compiled(catalog, filter_)
+    value = compiler.number(field, method, target)
+    known = f"({where}) AND {value} IS NOT NULL" + (" AND s.correct IS NOT NULL" if labelled else "")
+    return catalog.select(f"{value} AS v, s.correct AS correct", compiler, known)
+
+
 def histogram(
     catalog: Catalog,
     filter_: Filter,
@@ -123,9 +133,7 @@ def histogram(
 ) -> Histogram:
     """Count a filter's samples by a number; the bins span the range of all samples of the run."""
     edges = _edges(catalog, field, method, target, bins)
-    compiler, where = compiled(catalog, filter_)
-    value = compiler.number(field, method, target)
-    table = catalog.select(f"{value} AS v", compiler, f"({where}) AND {value} IS NOT NULL")
+    table = _values(catalog, filter_, field, method, target, labelled=False)
     counts, _ = np.histogram(table["v"].to_numpy(), edges)
     return Histogram(edges, counts)
 
@@ -140,13 +148,7 @@ def statistic_by_outcome(
 ) -> OutcomeHistograms:
     """Compare how a field is distributed over the right and over the wrong predictions of a filter."""
     edges = _edges(catalog, field, method, target, bins)
-    compiler, where = compiled(catalog, filter_)
-    value = compiler.number(field, method, target)
-    table = catalog.select(
-        f"{value} AS v, s.correct AS correct",
-        compiler,
-        f"({where}) AND s.correct IS NOT NULL AND {value} IS NOT NULL",
-    )
+    table = _values(catalog, filter_, field, method, target, labelled=True)
     values, correct = table["v"].to_numpy(), table["correct"].to_numpy()
     right, wrong = values[correct], values[~correct]
     return OutcomeHistograms(

@@ -19,8 +19,27 @@ print that sentence and leave with exit code 2; the dashboard shows it on the pa
     ├── DatasetError            the dataset is missing, empty or malformed
     ├── ModelError              the model cannot be loaded or does not behave like a classifier
     │   └── LayerError              the target layer does not exist or is not spatial
+    ├── ReviewError             a tag, note, verdict, view or undo cannot be written down as it is
+    │   └── ReviewStoreError        the reviews are locked, read-only, gone, damaged or of another version
+    ├── BundleError             a bundle cannot be made, or what was handed in is none to be trusted
     └── MethodError             a method is unknown, has wrong parameters or cannot explain this network
 """
+
+from __future__ import annotations
+
+import reprlib
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict = 2, 4, 4, 3
+
+
+def shown(value: object) -> str:
+    """Write someone's value into a sentence: on one line, no longer than it is useful, whatever it is."""
+    try:
+        return " ".join(_REPR.repr(value).split())
+    except Exception:  # numbers too long to print, objects of one's own
+        return f"an object of type {type(value).__name__}"
 
 
 class GazelakeError(Exception):
@@ -77,6 +96,18 @@ class ModelError(GazelakeError):
 
 class LayerError(ModelError):
     """The target layer does not exist or is not spatial."""
+
+
+class ReviewError(GazelakeError):
+    """A tag, note, verdict, view or undo cannot be written down as it is."""
+
+
+class ReviewStoreError(ReviewError):
+    """The database of reviews is locked, read-only, gone, damaged or of another version."""
+
+
+class BundleError(GazelakeError):
+    """A bundle cannot be made, or what was handed in is none to be trusted."""
 
 
 class MethodError(GazelakeError):

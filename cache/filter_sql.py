@@ -13,6 +13,7 @@ from cache.conditions import (
     AllOf,
     AnyOf,
     Condition,
+    InGroup,
     Is,
     Not,
     OneOf,
@@ -21,6 +22,7 @@ from cache.conditions import (
     Scalar,
     Text,
 )
+from cache.contrasts import RegionContrast
 from cache.errors import FilterError
 from cache.fields import (
     SampleField,
@@ -33,11 +35,15 @@ from cache.fields import (
     statistic_fields,
     unknown_field,
 )
+from cache.groups import group_alias
 from cache.manifest import Manifest
 from cache.regions import Region
+from cache.schema import GROUPS
 
 SAMPLES = "s"
 """Alias of the table of samples."""
+MASS_DECIMALS = 6
+"""Masses are rounded to what single precision carries, so that "at least 50 %" holds for exactly a half."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,19 @@ class CompiledFilter:
     """A filter as SQL.
 
     Attributes:
-        where_sql: A three-valued condition over the aliases `SAMPLES`, `source_alias` and `region_alias`.
+        where_sql: A three-valued condition over the aliases `SAMPLES`, `source_alias` and `region_alias`, and
+            the tables `cache.groups.group_alias`.
         params: Values by name, bound as ``$name``.
         sources: Tables of statistics that the condition reads.
         regions: Tables of masses that the condition reads, in the order of their aliases.
+        groups: Versions of the groups that the condition reads, in the order of their aliases.
     """
 
     where_sql: str
     params: dict[str, Any]
     sources: tuple[Source, ...] = ()
     regions: tuple[RegionSource, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 def identifier(name: str) -> str:
@@ -88,10 +97,13 @@ class Compiler:
     params: dict[str, Any] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
     regions: list[RegionSource] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
 
     def finish(self, where: str) -> CompiledFilter:
         """Return what was gathered, with a condition."""
-        return CompiledFilter(where, dict(self.params), tuple(self.sources), tuple(self.regions))
+        return CompiledFilter(
+            where, dict(self.params), tuple(self.sources), tuple(self.regions), tuple(self.groups)
+        )
 
     def bind(self, value: object) -> str:
         """Bind a value and return its placeholder."""
@@ -113,6 +125,28 @@ class Compiler:
         if wanted not in self.regions:
             self.regions.append(wanted)
         return f"{region_alias(self.regions.index(wanted))}.mass"
+
+    def contrast(self, condition: RegionContrast) -> str:
+        """Return the expression of how much more one map has in a region than another: NULL where one is undefined.
+
+        Raises:
+            FilterError: The run lacks a method, or both maps are the same one.
+        """
+        more, less = (
+            self.mass(RegionMass(condition.region, 0.0, None, method, target))
+            for method, target in (
+                (condition.method, condition.target),
+                (condition.than_method, condition.than_target),
+            )
+        )
+        if more == less:
+            raise FilterError("A map is compared with itself: choose another method, or the other class.")
+        # Two decimals rarely subtract to a third one exactly: "at least 10 points" holds for exactly ten.
+        return f"round({more} - {less}, {MASS_DECIMALS})"
+
+    def measured(self, condition: RegionMass | RegionContrast) -> str:
+        """Return the expression of what a condition on a region bounds: the mass, or how much more there is."""
+        return self.mass(condition) if isinstance(condition, RegionMass) else self.contrast(condition)
 
     def value(self, name: str, method: str | None = None, target: str | None = None) -> str:
         """Return the expression of a field's value.
@@ -165,6 +199,10 @@ class Compiler:
                 return f"(contains(lower({self.value(name)}), lower({self.bind(contains)}::VARCHAR)))"
             case RegionMass():
                 return self._between(self.mass(condition), condition.low, condition.high)
+            case RegionContrast():
+                return self._between(self.contrast(condition), condition.least, None)
+            case InGroup():
+                return self._in_group(condition)
             case AnyOf(conditions):
                 return "(" + " OR ".join(self.condition(c) for c in conditions) + ")"
             case AllOf(conditions):
@@ -220,6 +258,17 @@ class Compiler:
         else:
             raise FilterError(f"{name} is not a number: it has no range.")
         return self._between(value, *bounds)
+
+    def _in_group(self, condition: InGroup) -> str:
+        if condition.version not in {part.key for part in self.manifest.parts.get(GROUPS, [])}:
+            raise FilterError(
+                "This run does not hold the group that the filter names: open the link with the run it was made for, "
+                "or run `python -m engine discover` and choose the group again."
+            )
+        if condition.version not in self.groups:
+            self.groups.append(condition.version)
+        held = group_alias(self.groups.index(condition.version))
+        return f'({SAMPLES}.content IN (SELECT content FROM {held} WHERE "group" = {self.bind(condition.group)}))'
 
     def _is(self, condition: Is) -> str:
         named = condition.method is not None or condition.target is not None

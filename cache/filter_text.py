@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from cache.conditions import AllOf, AnyOf, Condition, Is, Not, OneOf, Range, RegionMass, Scalar, Text
+from cache.conditions import AllOf, AnyOf, Condition, InGroup, Is, Not, OneOf, Range, RegionMass, Scalar, Text
+from cache.contrasts import RegionContrast
 from cache.errors import FilterError
 from cache.fields import (
     CLASS_FIELDS,
@@ -72,7 +73,7 @@ def _mixed(said: Sequence[str]) -> bool:
     return len(said) == 2 and not said[0].startswith(("in the split", "whose label"))
 
 
-def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911 - one return a kind
+def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911, PLR0912 - one return a kind
     """Say one condition so that it continues "samples …"."""
     match condition:
         case OneOf():
@@ -81,8 +82,10 @@ def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911 - 
             return _is(condition, manifest)
         case Text(name, contains):
             return f"whose {_lower_title(name, manifest)} contains {quote(contains)}"
-        case Range() | RegionMass():
+        case Range() | RegionMass() | RegionContrast():
             return f"with {_bounded(condition, manifest)}"
+        case InGroup(_, group):
+            return f"in group {group} of like attended content"
         case AnyOf(conditions):
             return "either " + " or ".join(_nested(c, manifest) for c in conditions)
         case AllOf(conditions):
@@ -91,10 +94,12 @@ def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911 - 
             return _one_of(inner, manifest, negated=True)
         case Not(Is(name, bool(value), method, target)):
             return _is(Is(name, not value, method, target), manifest)
-        case Not(Range() | RegionMass() as inner):
+        case Not(Range() | RegionMass() | RegionContrast() as inner):
             return f"without {_bounded(inner, manifest)}"
         case Not(Text(name, contains)):
             return f"whose {_lower_title(name, manifest)} does not contain {quote(contains)}"
+        case Not(InGroup(_, group)):
+            return f"outside group {group} of like attended content"
         case Not(inner):
             return f"that are not ({clause(inner, manifest)})"
 
@@ -157,7 +162,9 @@ def _is(condition: Is, manifest: Manifest) -> str:
     return phrase[2] if condition.value is None else phrase[0] if condition.value else phrase[1]
 
 
-def _bounded(condition: Range | RegionMass, manifest: Manifest) -> str:
+def _bounded(condition: Range | RegionMass | RegionContrast, manifest: Manifest) -> str:
+    if isinstance(condition, RegionContrast):
+        return _contrasted(condition, manifest)
     if isinstance(condition, RegionMass):
         amount = _between(condition.low, condition.high, _share, "%")
         shown = _map_title(condition.method, condition.target, manifest)
@@ -172,6 +179,21 @@ def _bounded(condition: Range | RegionMass, manifest: Manifest) -> str:
         title += f" of {_map_title(condition.method, condition.target, manifest)}"
     unit = f" {declared.unit}" if declared is not None and declared.unit else ""
     return f"{title} {_between(condition.low, condition.high, _number, unit)}"
+
+
+def _contrasted(condition: RegionContrast, manifest: Manifest) -> str:
+    more, less = (
+        _map_title(method, target, manifest)
+        for method, target in (
+            (condition.method, condition.target),
+            (condition.than_method, condition.than_target),
+        )
+    )
+    if condition.target not in (condition.than_target, TARGET_TRUE):
+        more += " for the predicted class"
+    elif condition.target != condition.than_target:
+        less += " for the predicted class"
+    return f"at least {_share(condition.least)} points more of {more} than of {less} in {condition.region.sentence()}"
 
 
 def _between(low: Scalar | None, high: Scalar | None, written: Callable[[Scalar], str], unit: str) -> str:

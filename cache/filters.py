@@ -9,9 +9,11 @@ from cache.conditions import (
     DAMAGED,
     MAX_CONDITIONS,
     MAX_DEPTH,
+    MAX_REGIONS,
     AllOf,
     AnyOf,
     Condition,
+    InGroup,
     Is,
     Not,
     OneOf,
@@ -21,7 +23,9 @@ from cache.conditions import (
     condition_from_json,
     condition_to_json,
     leaves,
+    regions_of,
 )
+from cache.contrasts import RegionContrast
 from cache.errors import FilterError
 from cache.fields import Source
 from cache.filter_sql import CompiledFilter, Compiler, RegionSource
@@ -34,10 +38,12 @@ __all__ = [
     "CompiledFilter",
     "Condition",
     "Filter",
+    "InGroup",
     "Is",
     "Not",
     "OneOf",
     "Range",
+    "RegionContrast",
     "RegionMass",
     "RegionSource",
     "Source",
@@ -62,6 +68,11 @@ class Filter:
     def __post_init__(self) -> None:
         if leaves(self.conditions) > MAX_CONDITIONS:
             raise FilterError(f"A filter of more than {MAX_CONDITIONS} conditions is too long: remove some.")
+        if len(regions_of(self.conditions)) > MAX_REGIONS:
+            raise FilterError(
+                f"A filter that names more than {MAX_REGIONS} regions is too long (one of two methods counts twice): "
+                "remove some."
+            )
         if any(_depth(condition) > MAX_DEPTH for condition in self.conditions):
             raise FilterError(
                 f"Conditions nested more than {MAX_DEPTH} deep are too many: simplify the filter."

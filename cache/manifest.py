@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-from cache.errors import RunDamagedError, RunSchemaError
+from cache.errors import RunDamagedError, RunSchemaError, shown
 from cache.schema import SCHEMA_VERSION, Field
+from cache.shapes import misfit, misfit_keys
 
 FORMAT = "gazelake"
 MANIFEST_NAME = "run.json"
@@ -34,7 +35,8 @@ class Part:
         rows: Rows it holds.
         bytes: Its size.
         sha256: Digest of its bytes.
-        key: For attributions and embeddings, the key of the parameters that its rows were computed with.
+        key: For attributions and embeddings, the key of the parameters that its rows were computed with; for groups, the
+            version of the grouping.
     """
 
     name: str
@@ -104,7 +106,10 @@ class Manifest:
         """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # no JSON, a number of thousands of digits, or a deep nest
             raise RunDamagedError(
                 f"{where}/{MANIFEST_NAME} is not valid JSON ({error}): restore it from a backup, or explain again "
                 "into another directory."
@@ -116,20 +121,18 @@ class Manifest:
             )
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
-            newer = isinstance(version, int) and version > SCHEMA_VERSION
+            newer = type(version) is int and version > SCHEMA_VERSION
             remedy = "upgrade Gazelake to read it" if newer else "explain again into another directory"
             raise RunSchemaError(
-                f"{where} was written with schema version {version}, and this Gazelake reads version {SCHEMA_VERSION}: {remedy}."
+                f"{where} was written with schema version {shown(version)}, and this Gazelake reads version {SCHEMA_VERSION}: {remedy}."
+            )
+        damaged = _misfit(data)
+        if damaged:
+            raise RunDamagedError(
+                f"{where}/{MANIFEST_NAME} does not hold what a manifest holds (see {damaged}): restore it from a backup, "
+                "or explain again into another directory."
             )
         known = {f.name for f in fields(cls)}
-        expected = {"dict": dict, "list": list, "str": str, "int": int}
-        for f in fields(cls):
-            kind = expected.get(str(f.type).partition("[")[0])
-            if kind is not None and f.name in data and not isinstance(data[f.name], kind):
-                raise RunDamagedError(
-                    f"{where}/{MANIFEST_NAME} does not hold what a manifest holds ({f.name} is no {kind.__name__}): "
-                    "restore it from a backup."
-                )
         try:
             values = {key: value for key, value in data.items() if key in known}
             values["statistics"] = [Field.from_json(f) for f in data.get("statistics", [])]
@@ -138,14 +141,51 @@ class Manifest:
                 table: [Part(**p) for p in parts] for table, parts in data.get("parts", {}).items()
             }
             values["progress"] = Progress(**data.get("progress", {}))
-            for entry in values.get("retired", []):
-                datetime.fromisoformat(entry["at"])
-            for table, parts in values["parts"].items():
-                for part in parts:
-                    if not (TABLE_NAME.fullmatch(table) and PART_NAME.fullmatch(part.name)):
-                        raise ValueError(f"a part called {table}/{part.name}")
+            _refuse_odd_names(values)
             return cls(**values)
         except (TypeError, AttributeError, ValueError, KeyError) as error:
             raise RunDamagedError(
                 f"{where}/{MANIFEST_NAME} does not hold what a manifest holds ({error}): restore it from a backup."
             ) from error
+
+
+_ENTRIES: dict[str, dict[str, Any]] = {
+    "methods": {
+        **dict.fromkeys(("title", "family", "summary", "key", "reference"), str),
+        **dict.fromkeys(("columns", "trust", "equivalent"), list[str]),
+        **dict.fromkeys(("signed", "class_dependent"), bool),
+        "parameters": dict[str, Any],
+        "target_layer": str | None,
+    },
+    "history": {"command": str, "finished": str},
+}
+"""What the objects hold that the manifest's types leave open, and that pages and commands read."""
+
+
+def _misfit(data: dict[str, Any]) -> str | None:
+    """Return the place of the manifest that is not as `Manifest` declares it, None where all of it is."""
+    place = misfit(data, Manifest)
+    for name, kinds in _ENTRIES.items():
+        if place is not None:
+            break
+        entries = data.get(name, {})
+        for key, entry in entries.items() if isinstance(entries, dict) else enumerate(entries):
+            place = place or misfit_keys(entry, kinds, f"{name}.{key}")
+    return None if place is None else "".join(c if c.isprintable() else " " for c in place)[:80]
+
+
+def _refuse_odd_names(values: dict[str, Any]) -> None:
+    """Refuse names and moments that are texts, but not such as a run's are (raises ValueError, KeyError)."""
+    for entry in values.get("retired", []):
+        if datetime.fromisoformat(entry["at"]).tzinfo is None:
+            raise ValueError(f"{entry['path']} retired at no moment")
+    for entry in values.get("meta", []):
+        if not {"name", "type"} <= entry.keys():
+            raise KeyError("metadata without a name or a type")
+    for method in values.get("methods", {}):
+        if not TABLE_NAME.fullmatch(f"attributions/{method}"):
+            raise ValueError(f"a method called {method}")
+    for table, parts in values["parts"].items():
+        for part in parts:
+            if not (TABLE_NAME.fullmatch(table) and PART_NAME.fullmatch(part.name)):
+                raise ValueError(f"a part called {table}/{part.name}")

@@ -21,6 +21,8 @@ TEMPORARY_SUFFIX = ".tmp"
 GROUP_ROWS = {"thumbnails": THUMBNAIL_GROUP_ROWS, "samples": 4_096, "errors": 4_096, "embeddings": 512}
 """Rows of a row group by table; attributions have `DEFAULT_GROUP_ROWS`."""
 DEFAULT_GROUP_ROWS = 1_024
+GROUP_BYTES = 16 << 20
+"""A row group is written earlier where so much waits: maps of the input's own resolution are large."""
 
 
 @contextmanager
@@ -87,7 +89,7 @@ class PartWriter:
         self._temporary = self._folder / f".{self.name}{TEMPORARY_SUFFIX}"
         self._group_rows = GROUP_ROWS.get(table, DEFAULT_GROUP_ROWS)
         self._waiting: list[pa.Table] = []
-        self._waiting_rows = 0
+        self._waiting_rows = self._waiting_bytes = 0
         with storage_errors(run):
             if not self._folder.is_dir():
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -105,15 +107,17 @@ class PartWriter:
         self._waiting.append(rows.cast(self.schema) if rows.schema != self.schema else rows)
         self._waiting_rows += rows.num_rows
         self.rows += rows.num_rows
-        if self._waiting_rows >= self._group_rows:
+        self._waiting_bytes += rows.nbytes
+        if self._waiting_bytes >= GROUP_BYTES or self._waiting_rows >= self._group_rows:
             waiting = pa.concat_tables(self._waiting)
-            whole = waiting.num_rows - waiting.num_rows % self._group_rows
+            large = self._waiting_bytes >= GROUP_BYTES
+            whole = waiting.num_rows - (0 if large else waiting.num_rows % self._group_rows)
             with storage_errors(self._folder):
                 self._writer.write_table(waiting.slice(0, whole), row_group_size=self._group_rows)
             rest = waiting.slice(whole)
             # A slice keeps its parent's buffers alive, so the few rows that wait are copied out of it.
             self._waiting = [rest.take(pa.array(range(rest.num_rows), pa.int64()))] if rest.num_rows else []
-            self._waiting_rows = rest.num_rows
+            self._waiting_rows, self._waiting_bytes = rest.num_rows, rest.nbytes
 
     def close(self) -> Part:
         """Finish the part: on disk for good, under its final name, but not yet published.
@@ -147,7 +151,7 @@ class PartWriter:
 def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:
     """Choose how columns are stored: thumbnails are compressed already, floats split by byte compress best."""
     if table == "thumbnails":
-        return {"compression": "none", "use_dictionary": False}
+        return {"compression": "none", "use_dictionary": False, "write_statistics": False}
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
     repeated = [
         f.name
@@ -155,8 +159,11 @@ def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:
         if f.name in ("thumbnail_part", "split", "kind", "stage")
         or (f.name.startswith("meta.") and pa.types.is_string(f.type))
     ]
+    # Nothing is sorted by the two hundred numbers of a map: their least and largest would only swell the footers.
+    bounded = [f.name for f in schema if not pa.types.is_floating(f.type)]
     return {
         "compression": "zstd",
+        "write_statistics": bounded or False,
         "compression_level": 1,
         "use_dictionary": repeated or False,
         "use_byte_stream_split": floats or False,

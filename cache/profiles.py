@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,10 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cache.catalog import Catalog
+from cache.errors import RunDamagedError
 from cache.maps import decode_map
 from cache.schema import MASK_SIZE, PROJECTION_SIZE, Field
 
 MAP_COLUMNS = ("height", "width", "scale", "map")
+SUPERPIXEL_COLUMNS = ("superpixels", "weights", "intercept")
+"""Columns that methods which weigh superpixels keep beside their maps."""
 CHUNK = 65_536
 
 
@@ -36,6 +40,21 @@ class Attribution:
     degenerate: bool
     map: NDArray[np.float32]
     statistics: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Superpixels:
+    """What a method over superpixels says about a sample and a class.
+
+    Attributes:
+        labels: The superpixel of each pixel of the model's view, (height, width).
+        weights: How much each superpixel speaks for the class (above 0) or against it.
+        intercept: The score that is left without any superpixel; None where the method has none.
+    """
+
+    labels: NDArray[np.uint16]
+    weights: NDArray[np.float32]
+    intercept: float | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +109,37 @@ def attributions_of(catalog: Catalog, sample_id: str) -> list[Attribution]:
             statistics = {name: _defined(row.get(name)) for name in names}
             maps.append(Attribution(method, row["target"], row["degenerate"], _decoded(row), statistics))
     return maps
+
+
+def superpixels(catalog: Catalog, content: str, method: str, target: int) -> Superpixels | None:
+    """Return the superpixels that a method weighed for an image and a class; None where it keeps none.
+
+    Raises:
+        RunDamagedError: What is stored does not fit together.
+    """
+    places = catalog.maps_of_content(method, content)
+    columns = ("target", "height", "width", *SUPERPIXEL_COLUMNS)
+    for row in catalog.rows_of_maps(method, places, columns).to_pylist():
+        if row["target"] == target and row.get("superpixels") is not None and row.get("weights") is not None:
+            size = row["height"] * row["width"]
+            weights = np.array(row["weights"], np.float32)
+            try:
+                # Never more than the map has cells, whatever the bytes would unfold to.
+                data = zlib.decompressobj().decompress(row["superpixels"], 2 * size + 1)
+                labels = np.frombuffer(data, "<u2").reshape(row["height"], row["width"])
+            except (ValueError, zlib.error) as error:
+                raise _unfitting(catalog, method) from error
+            if labels.max(initial=0) >= len(weights):
+                raise _unfitting(catalog, method)
+            return Superpixels(labels.astype(np.uint16), weights, _defined(row.get("intercept")))
+    return None
+
+
+def _unfitting(catalog: Catalog, method: str) -> RunDamagedError:
+    return RunDamagedError(
+        f"The superpixels of {method} in the run {catalog.run.path} do not fit their map: run the same `explain` "
+        "command again to compute them anew."
+    )
 
 
 def maps(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from cache.attention import MeanMap, OutcomeColumn, RegionSplit, mean_map, region_by_class, region_split
 from cache.catalog import ON_DISK_ONLY, Catalog
 from cache.conditions import RegionMass
+from cache.contrasts import RegionContrast
 from cache.distributions import (
     Histogram,
     OutcomeHistograms,
@@ -61,14 +62,14 @@ class Sort:
     """An order of samples; ties are broken by sample_id and unknown values come last.
 
     A method or a target makes the field a statistic of maps, as in `cache.filters.Range`. A region's condition sorts by
-    the mass within its region instead of by a field.
+    what it bounds, the mass within its region or the difference of two, instead of by a field.
     """
 
     field: str = "sample_id"
     descending: bool = False
     method: str | None = None
     target: str | None = None
-    region: RegionMass | None = None
+    region: RegionMass | RegionContrast | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def sort_key(compiler: Compiler, sort: Sort) -> str:
         FilterError: The run has no such field, method or target.
     """
     if sort.region is not None:
-        return compiler.mass(sort.region)
+        return compiler.measured(sort.region)
     return compiler.value(sort.field, sort.method, sort.target)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -41,16 +41,27 @@ def reading_errors(run: Run) -> Iterator[None]:
         ) from error
 
 
-@lru_cache(maxsize=1_024)
-def _metadata(path: str) -> tuple[pq.FileMetaData, tuple[int, ...]]:
-    """Return the footer of an immutable part, and the first row of each of its row groups."""
+Footer = tuple[pq.FileMetaData, tuple[int, ...]]
+"""The footer of a part, and the first row of each of its row groups."""
+KEPT_FOOTERS = 64
+"""A footer of 200 columns takes over a megabyte of memory."""
+
+
+def read_footer(path: str) -> Footer:
+    """Return the footer of an immutable part."""
     metadata = pq.read_metadata(path)
     rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     return metadata, tuple(np.cumsum([0, *rows]).tolist())
 
 
+_kept_footer = lru_cache(maxsize=KEPT_FOOTERS)(read_footer)
+
+
 def read_rows(
-    paths: Sequence[str], wanted: Sequence[tuple[int, int]], columns: Sequence[str] | None = None
+    paths: Sequence[str],
+    wanted: Sequence[tuple[int, int]],
+    columns: Sequence[str] | None = None,
+    footer: Callable[[str], Footer] = _kept_footer,
 ) -> pa.Table:
     """Read rows from parts, touching only the row groups that hold them.
 
@@ -58,6 +69,7 @@ def read_rows(
         paths: The table's parts.
         wanted: Index of the part and row within it, for each row.
         columns: Columns to read; None for all.
+        footer: Reads the footer of a part; by default those read last are kept.
 
     Returns:
         The rows in the order wanted; columns that a part lacks are NULL.
@@ -67,13 +79,14 @@ def read_rows(
         by_part[part].append(at)
     tables, order = [], []
     for part, places in by_part.items():
-        metadata, firsts = _metadata(paths[part])
+        metadata, firsts = footer(paths[part])
         rows = np.array([wanted[at][1] for at in places])
         groups = np.searchsorted(firsts, rows, side="right") - 1
         held = sorted(set(groups.tolist()))
         offset = dict(zip(held, np.cumsum([0, *(firsts[g + 1] - firsts[g] for g in held)]), strict=False))
         with pq.ParquetFile(paths[part], metadata=metadata) as file:
-            present = None if columns is None else [c for c in columns if c in set(file.schema_arrow.names)]
+            held_columns = set(file.schema_arrow.names)
+            present = None if columns is None else [c for c in columns if c in held_columns]
             table = file.read_row_groups(held, columns=present, use_threads=False)
         take = [offset[g] + row - firsts[g] for g, row in zip(groups.tolist(), rows.tolist(), strict=True)]
         tables.append(table.take(pa.array(take, pa.int64())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,8 @@ MAX_MASK_SIDE = 128
 DECIMALS = 5
 """Polygon corners are kept to 1/100,000 of the view, which keeps links short."""
 SMALLEST = 1e-9
+DEFLATED = "~"
+"""First letter of a mask in a link whose bits are deflated (RFC 1951); links carry it as it is."""
 
 Point = tuple[float, float]
 
@@ -148,9 +151,7 @@ class Region:
             return {"box": [value for point in self.points for value in point]}
         if self.kind == "polygon":
             return {"polygon": [value for point in self.points for value in point]}
-        packed = np.packbits(np.array(self.bits, dtype=np.uint8)).tobytes()
-        text = base64.urlsafe_b64encode(packed).decode().rstrip("=")
-        return {"mask": [len(self.bits), len(self.bits[0]), text]}
+        return {"mask": [len(self.bits), len(self.bits[0]), _mask_text(self.bits)]}
 
     @staticmethod
     def from_json(data: object) -> Region:
@@ -224,6 +225,15 @@ def _overlap(low: float, high: float, size: int) -> NDArray[np.float64]:
     return np.asarray(np.clip(share, 0.0, 1.0))
 
 
+def _mask_text(bits: tuple[tuple[bool, ...], ...]) -> str:
+    """Write a mask for a link: its bits, deflated where that is shorter, as it is for all that a hand paints."""
+    packed = np.packbits(np.array(bits, dtype=np.uint8)).tobytes()
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    shorter = deflate.compress(packed) + deflate.flush()
+    lead, data = (DEFLATED, shorter) if len(shorter) + 1 < len(packed) else ("", packed)
+    return lead + base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
 def _mask_from_json(value: object) -> Region:
     wrong = RegionError("The mask in the link is damaged: paint it again.")
     if not isinstance(value, list) or len(value) != 3:
@@ -233,11 +243,19 @@ def _mask_from_json(value: object) -> Region:
         raise wrong
     if not (1 <= rows <= MAX_MASK_SIDE and 1 <= columns <= MAX_MASK_SIDE):
         raise wrong
+    size = -(-rows * columns // 8)
+    # Base64 has four letters for three bytes, and no text that is longer than the bits themselves was written here.
+    if len(text) > 2 * size + 8:
+        raise wrong
+    plain = text.removeprefix(DEFLATED)
     try:
-        packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError) as error:
+        packed = base64.b64decode(plain + "=" * (-len(plain) % 4), altchars=b"-_", validate=True)
+        if text.startswith(DEFLATED):
+            # Never more than the mask has cells, whatever the bytes would unfold to.
+            packed = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, size + 1)
+    except (binascii.Error, ValueError, zlib.error) as error:
         raise wrong from error
-    if len(packed) != -(-rows * columns // 8):
+    if len(packed) != size:
         raise wrong
     bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=rows * columns)
     return Region.mask(bits.reshape(rows, columns))

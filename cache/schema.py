@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from itertools import combinations
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -160,6 +161,44 @@ ERROR_COLUMNS = (
     ),
     Column("message", pa.string(), "one sentence for a person"),
 )
+
+
+AGREEMENT = "agreement"
+"""Table of the rank correlations between methods, and the statistic of a map that is their mean."""
+
+AGREEMENT_COLUMNS = (
+    Column("content", pa.string(), "content key of the image"),
+    Column("target", pa.int32(), "index of the class that is explained"),
+)
+"""Fixed columns of `agreement`; one nullable float32 column a pair of methods follows them."""
+
+
+FINDINGS = "findings"
+"""Table of what discovery and verification wrote."""
+GROUPS = "groups"
+"""Table of clusters; a part's key is the version that filters name."""
+
+FINDING_COLUMNS = (
+    Column("rank", pa.int32(), "place in the list, from 1; 0 for the row that holds the list's notices"),
+    Column("kind", pa.string(), "where, what or who; about for the row that holds the list's notices"),
+    Column("class", pa.int32(), "index of the predicted class that the shortcut leads to", nullable=True),
+    Column("json", pa.string(), "the finding as `findings --json` prints it"),
+)
+
+GROUP_COLUMNS = (
+    Column("content", pa.string(), "content key of the image"),
+    Column("group", pa.int32(), "number of its group within the version; images of no group have no row"),
+)
+
+
+def pair_name(first: str, second: str) -> str:
+    """Name the column of `agreement` that belongs to two methods."""
+    return "__".join(sorted((first, second)))
+
+
+def agreement_schema(methods: Iterable[str]) -> pa.Schema:
+    """Return the schema of `agreement` for the methods of a run."""
+    return arrow_schema(AGREEMENT_COLUMNS, [pair_name(a, b) for a, b in combinations(sorted(methods), 2)])
 
 
 def embedding_columns(penultimate: int, attended: int) -> tuple[Column, ...]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cache.compaction import conform, mergeable, point_anew, unify
 from cache.errors import RunBusyError, RunStorageError
 from cache.manifest import MANIFEST_NAME, Manifest, Part, now
 from cache.parts import TEMPORARY_SUFFIX, PartWriter, replace_file, storage_errors
@@ -24,16 +25,12 @@ from cache.schema import PART_ROWS
 
 GRACE = timedelta(minutes=1)
 """How long a file that no manifest names any more is kept for readers of an older generation."""
-MANY_SMALL = 8
-"""So many small parts are merged even where they do not fill one."""
-PLAIN_TABLES = ("samples", "thumbnails", "embeddings", "errors")
-OWN_TABLE = re.compile(r"samples|thumbnails|embeddings|errors|attributions/[a-z][a-z0-9_]*")
+PLAIN_TABLES = ("samples", "thumbnails", "embeddings", "errors", "agreement", "findings", "groups")
+OWN_TABLE = re.compile("|".join(PLAIN_TABLES) + "|attributions/[a-z][a-z0-9_]*")
 OWN_NAME = re.compile(
     r"part-[0-9a-f]{16}\.parquet|\.part-[0-9a-f]{16}\.parquet" + re.escape(TEMPORARY_SUFFIX)
 )
 """Names of parts, finished and half-written; nothing else is ever deleted."""
-SMALL_ROWS = PART_ROWS // 2
-"""Parts below this many rows are small: they are merged as soon as together they fill a part."""
 
 
 class RunWriter:
@@ -171,13 +168,13 @@ class RunWriter:
         for table, published in self.manifest.parts.items():
             if table == "samples":
                 continue
-            for group in _mergeable(published):
+            for group in mergeable(published):
                 gone |= {(table, part.name) for part in group}
                 placed = self._merge(table, group)
                 if table == "thumbnails":
                     moved |= placed
         samples = self.manifest.parts.get("samples", [])
-        groups = [part for group in _mergeable(samples) for part in group]
+        groups = [part for group in mergeable(samples) for part in group]
         if moved:
             groups = [part for part in samples if self._points_into(part, moved) or part in groups]
         if groups:
@@ -190,7 +187,7 @@ class RunWriter:
 
     def redirect(self, rows: pa.Table) -> pa.Table:
         """Return rows of `samples` read before a compaction, pointing to where their thumbnails lie now."""
-        return _point_anew(rows, self._moved)
+        return point_anew(rows, self._moved)
 
     def _remember(self, moved: dict[str, tuple[str, int]]) -> None:
         for old, (part, first) in self._moved.items():
@@ -213,7 +210,7 @@ class RunWriter:
         self, table: str, parts: list[Part], moved: dict[str, tuple[str, int]] | None = None
     ) -> dict[str, tuple[str, int]]:
         """Write the rows of parts into new ones; return where the first row of each old part now lies."""
-        schema = _unify([pq.read_schema(self.path / table / part.name) for part in parts])
+        schema = unify([pq.read_schema(self.path / table / part.name) for part in parts])
         placed: dict[str, tuple[str, int]] = {}
         for part in parts:
             with pq.ParquetFile(self.path / table / part.name) as file:
@@ -222,8 +219,8 @@ class RunWriter:
                 if target is not None and target.rows + part.rows > PART_ROWS:
                     self._finish(table)
                 for i in range(file.num_row_groups):
-                    rows = _conform(file.read_row_group(i), schema)
-                    rows = _point_anew(rows, moved) if moved else rows
+                    rows = conform(file.read_row_group(i), schema)
+                    rows = point_anew(rows, moved) if moved else rows
                     name, first = self.append(table, rows, part.key)
                     placed.setdefault(part.name, (name, first))
         if table in self._open_parts:
@@ -317,64 +314,11 @@ def _own_files(run: Path) -> Iterator[Path]:
         yield from (path for path in run.glob(f"{table}/.*") if OWN_NAME.fullmatch(path.name))
 
 
-def _unify(schemas: list[pa.Schema]) -> pa.Schema:
-    """Return one schema for several parts; a column of metadata that changed its type becomes text."""
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive")
-    except pa.ArrowTypeError:
-        names = dict.fromkeys(name for schema in schemas for name in schema.names)
-        return pa.schema(
-            [_common_field([s.field(name) for s in schemas if name in s.names]) for name in names]
-        )
-
-
-def _common_field(fields: list[pa.Field]) -> pa.Field:
-    try:
-        return pa.unify_schemas([pa.schema([f]) for f in fields], promote_options="permissive").field(0)
-    except pa.ArrowTypeError:
-        return pa.field(fields[0].name, pa.string(), True)
-
-
-def _mergeable(parts: list[Part]) -> list[list[Part]]:
-    """Return groups of small parts of one key: each group fills a part, or the small ones have become many."""
-    groups: list[list[Part]] = []
-    for key in sorted({part.key for part in parts}):
-        small = [part for part in parts if part.key == key and part.rows < SMALL_ROWS]
-        if len(small) > 1 and (sum(part.rows for part in small) >= SMALL_ROWS or len(small) >= MANY_SMALL):
-            groups.append(small)
-    return groups
-
-
-def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give rows the schema of several parts together: columns that they lack become NULL."""
-    columns = [
-        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
-        for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _point_anew(rows: pa.Table, moved: dict[str, tuple[str, int]]) -> pa.Table:
-    """Let rows of `samples` point to where their thumbnails went."""
-    names, positions = rows["thumbnail_part"].to_pylist(), rows["thumbnail_row"].to_pylist()
-    placed = [
-        (moved[n][0], moved[n][1] + p) if n in moved else (n, p)
-        for n, p in zip(names, positions, strict=True)
-    ]
-    for column, values in (
-        ("thumbnail_part", [n for n, _ in placed]),
-        ("thumbnail_row", [p for _, p in placed]),
-    ):
-        at = rows.schema.get_field_index(column)
-        rows = rows.set_column(at, rows.schema.field(at), pa.array(values, rows.schema.field(at).type))
-    return rows
-
-
 def _refuse_foreign(path: Path) -> None:
     """Refuse a directory that holds something else, before anything is written into it."""
-    if path.exists() and not path.is_dir():
-        raise RunStorageError(f"{path} is a file: name a directory for the run with --out.")
     with storage_errors(path):
+        if path.exists() and not path.is_dir():
+            raise RunStorageError(f"{path} is a file: name a directory for the run with --out.")
         foreign = (
             [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
             if path.is_dir()

@@ -13,8 +13,11 @@ from typing import Annotated
 
 import typer
 
-from cache.errors import ConfigError, GazelakeError
+from cache.command_line import run_command
+from cache.errors import ConfigError
+from dashboard import preload
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
+from dashboard.originals import FETCH_VARIABLE
 
 LOOPBACK = "127.0.0.1"
 APP = Path(__file__).resolve().parent / "app.py"
@@ -43,18 +46,23 @@ def serve(
         str, typer.Option(help="Address to listen on; anything but the default lets other machines in.")
     ] = LOOPBACK,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    fetch_originals: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-originals",
+            help="Let the server fetch originals at the http, https and s3 addresses that a run names; for runs you trust.",
+        ),
+    ] = False,
 ) -> None:
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
-    try:
-        folder = checked_folder(runs_dir)
-        check_port(address, port)
-    except GazelakeError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from error
+    folder = checked_folder(runs_dir)
+    check_port(address, port)
     shown = LOOPBACK if address in ("0.0.0.0", "::") else address
     url = f"http://{shown}:{port}"
     typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
     os.environ[RUNS_VARIABLE] = str(folder)
+    if fetch_originals:
+        os.environ[FETCH_VARIABLE] = "1"
     if browser:
         Thread(target=_open_when_ready, args=(url, shown, port), daemon=True).start()
     _run_streamlit(address, port)
@@ -68,7 +76,7 @@ def checked_folder(runs_dir: Path | None) -> Path:
     """
     if runs_dir is None:
         return Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS).absolute()
-    if not runs_dir.exists():
+    if not os.path.exists(runs_dir):  # which takes names that are too long, too
         raise ConfigError(
             f"{runs_dir} does not exist: name a folder of runs, or make a run there with `python -m engine explain --out`."
         )
@@ -90,7 +98,7 @@ def check_port(address: str, port: int) -> None:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
-    except (OSError, IndexError) as error:
+    except (OSError, IndexError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
             f"Port {port} at {address} cannot be used ({reason}): choose another with --port, or end what uses it."
@@ -112,6 +120,7 @@ def _open_when_ready(url: str, host: str, port: int) -> None:
 def _run_streamlit(address: str, port: int) -> None:
     from streamlit.web import cli as streamlit_cli
 
+    preload.start()
     sys.argv = [
         "streamlit", "run", str(APP), f"--server.address={address}", f"--server.port={port}",
         "--server.headless=true", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false",
@@ -120,4 +129,5 @@ def _run_streamlit(address: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    cli(prog_name="python -m dashboard")
+    program = "python -m dashboard"
+    run_command(lambda: cli(standalone_mode=False, prog_name=program), program)

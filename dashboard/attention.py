@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from cache import held
 from cache.catalog import Catalog
 from cache.errors import RegionError
-from cache.filters import Filter, RegionMass
+from cache.filters import Filter, RegionContrast, RegionMass
 from cache.profiles import thumbnails
 from cache.queries import Histogram, RegionSplit, draw
 from cache.regions import PRESETS, Region, percent
@@ -21,8 +22,8 @@ from dashboard.rendering import mean_image
 
 AVERAGED = 200
 """Thumbnails that the mean image averages: more cost time and look the same."""
-AT_LEAST, AT_MOST = "least", "most"
-OPERATORS = {AT_LEAST: "at least", AT_MOST: "at most"}
+AT_LEAST, AT_MOST, MORE = "least", "most", "more"
+OPERATORS = {AT_LEAST: "at least", AT_MOST: "at most", MORE: "more than by"}
 DEFAULT_SHARE = 30.0
 
 
@@ -54,18 +55,6 @@ def share_from_param(text: str) -> float:
     return min(max(round(share, 1), 0.0), 100.0) if np.isfinite(share) else DEFAULT_SHARE
 
 
-def condition_of(region: Region, operator: str, share: float, method: str, target: str) -> RegionMass:
-    """Return the condition that at least or at most a percentage of the attention lies in a region."""
-    bound = share / 100
-    low, high = (bound, None) if operator == AT_LEAST else (None, bound)
-    return RegionMass(region, low, high, method, target)
-
-
-def narrowed(filter_: Filter, condition: RegionMass) -> Filter:
-    """Add a condition on a region to a filter, beside one that it may hold already: the counts mean both."""
-    return Filter((*filter_.conditions, condition))
-
-
 def mean_photo(
     catalog: Catalog, filter_: Filter, size: tuple[int, int], limit: int = AVERAGED
 ) -> tuple[NDArray[np.uint8] | None, int]:
@@ -74,20 +63,27 @@ def mean_photo(
     return mean_image(found.values(), size), len(found)
 
 
-def mass_histogram(catalog: Catalog, filter_: Filter, condition: RegionMass, bins: int = 50) -> Histogram:
-    """Count a selection's samples by their mass in a region; the bins span 0 to the largest mass, rounded up.
+def mass_histogram(
+    catalog: Catalog, filter_: Filter, condition: RegionMass | RegionContrast, bins: int = 50
+) -> Histogram:
+    """Count a selection's samples by their mass in a region, or by how much more one map has there than another.
 
-    The condition's bounds do not matter, only its region, method and target.
+    The bins span 0 (or the least, where it is below) to the largest, rounded away from 0. The condition's bounds do not
+    matter, only its region, methods and targets.
     """
-    compiler = catalog.compiler()
-    where = compiler.all_of(filter_.conditions)
-    mass = compiler.mass(condition)
-    values = catalog.select(f"{mass} AS mass", compiler, f"({where}) AND {mass} IS NOT NULL")[
-        "mass"
-    ].to_numpy()
+    if held.can_hold(catalog):
+        every, defined = held.measured(catalog, condition)
+        values = every[held.members(catalog, filter_) & defined]
+    else:
+        compiler = catalog.compiler()
+        where = compiler.all_of(filter_.conditions)
+        mass = compiler.measured(condition)
+        rows = catalog.select(f"{mass} AS mass", compiler, f"({where}) AND {mass} IS NOT NULL")
+        values = rows["mass"].to_numpy()
     top = min(max(np.ceil(float(values.max(initial=0.0)) * 20) / 20, 0.05), 1.0)
-    edges = np.linspace(0.0, top, bins + 1)
-    counts, _ = np.histogram(np.clip(values, 0.0, top), edges)
+    low = min(float(np.floor(float(values.min(initial=0.0)) * 20)) / 20, 0.0)
+    edges = np.linspace(low, top, bins + 1)
+    counts, _ = np.histogram(np.clip(values, low, top), edges)
     return Histogram(edges, counts)
 
 
@@ -119,15 +115,37 @@ def error_words(split: RegionSplit) -> str:
     return f"{rate}, {rest}: **{abs(gap):.1f} points {more}** (95% interval {low:.1f} to {high:.1f})."
 
 
+def live_words(split: RegionSplit) -> list[str]:
+    """Say how many samples meet a condition and how often they are wrong, in parts of which every second is emphasised."""
+    inside, outside = split.inside, split.outside
+    total = inside.n + outside.n
+    if not total:
+        return ["No sample of this selection has such a map."]
+    told = ["", f"{inside.n:,}", f" of {total:,} samples ({_percent(inside.n / total)})"]
+    for side, words in ((inside, "wrong there"), (outside, "wrong in the rest")):
+        if side.labelled:
+            told[-1] += " · "
+            told += [_percent(side.wrong / side.labelled), f" {words}"]
+    return told
+
+
 def left_out_words(split: RegionSplit, method: str) -> str:
-    """Say which samples are on neither side, and why; empty where all are on one."""
+    """Say which samples are on neither side, and why; empty where all are on one.
+
+    Args:
+        split: The samples on both sides and on neither.
+        method: What the method is called; empty where a condition reads several maps, or more than maps.
+    """
     told = []
     if split.degenerate:
         told.append(
-            f"{split.degenerate:,} with a degenerate {method} map (no positive attribution, or not finite)"
+            f"{split.degenerate:,} with a degenerate {f'{method} ' if method else ''}map (no positive attribution, or not "
+            "finite)"
         )
     if split.missing:
-        told.append(f"{split.missing:,} without such a map")
+        told.append(
+            f"{split.missing:,} without such a map" + ("" if method else ", or whose object is not known")
+        )
     return f"On neither side: {' and '.join(told)}." if told else ""
 
 

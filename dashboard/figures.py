@@ -40,7 +40,8 @@ def look_of(theme: str | None) -> Look:
     return DARK if theme == "dark" else LIGHT
 
 
-def _text(name: object, longest: int | None = None) -> str:
+def label_text(name: object, longest: int | None = None) -> str:
+    """Return a text of the run as a label: escaped, and cut where it is too long."""
     text = str(name)
     if longest is not None and len(text) > longest:
         text = text[: longest - 1] + "…"
@@ -52,7 +53,8 @@ def _rows(*columns: ArrayLike) -> list[list[float]]:
     return [list(row) for row in np.column_stack(columns).tolist()]
 
 
-def _figure(look: Look, height: int, **layout: object) -> go.Figure:
+def blank_figure(look: Look, height: int, **layout: object) -> go.Figure:
+    """Return an empty figure in the colours of a theme, without what pages do not use."""
     figure = go.Figure()
     figure.update_layout(
         height=height,
@@ -95,9 +97,9 @@ def confusion_figure(view: ConfusionView, look: Look) -> go.Figure:
     totals = np.maximum(np.asarray(view.row_totals, np.float64), 1)[:, None]
     share = counts / totals
     diagonal = np.eye(n, dtype=bool)
-    figure = _figure(look, int(np.clip(150 + 28 * n, 330, 660)))
+    figure = blank_figure(look, int(np.clip(150 + 28 * n, 330, 660)))
     top = float(share[~diagonal].max()) if n > 1 else 0.0
-    labels = [_text(name) for name in view.names]
+    labels = [label_text(name) for name in view.names]
     for keep, colour, most in ((diagonal, PALETTE.right, 1.0), (~diagonal, PALETTE.wrong, max(top, 1e-3))):
         figure.add_heatmap(
             z=np.where(keep, share, np.nan),
@@ -143,7 +145,7 @@ def confusion_figure(view: ConfusionView, look: Look) -> go.Figure:
     size = 12 if n <= 12 else 10 if n <= 30 else 8
     ticks = {
         "tickvals": list(range(n)),
-        "ticktext": [_text(name, 18) for name in view.names],
+        "ticktext": [label_text(name, 18) for name in view.names],
         "tickfont": {"size": size},
         "showgrid": False,
         "ticks": "",
@@ -173,7 +175,7 @@ def reliability_figure(
     filled = n > 0
     accuracy = wilson(np.asarray(right, np.float64)[filled], n[filled])
     middle, width = (lower + upper)[filled] / 2, (upper - lower)[filled]
-    figure = _figure(look, 360, bargap=0, barmode="overlay")
+    figure = blank_figure(look, 360, bargap=0, barmode="overlay")
     told = [
         f"confidence {a:.0%} to {b:.0%}: <b>{c:,}</b> predictions<br>"
         f"mean confidence {m:.1%}<br>accuracy <b>{p:.1%}</b> (95% interval {lo:.1%} to {hi:.1%})"
@@ -260,7 +262,7 @@ def distribution_figure(edges: ArrayLike, sides: Sequence[Side], title: str, loo
         look: Colours.
     """
     bounds = np.asarray(edges, np.float64)
-    figure = _figure(look, 330, bargap=0, barmode="overlay")
+    figure = blank_figure(look, 330, bargap=0, barmode="overlay")
     middle, width = (bounds[:-1] + bounds[1:]) / 2, np.diff(bounds)
     for level, side in enumerate(sides):
         n = np.asarray(side.counts, np.float64)
@@ -288,12 +290,19 @@ def distribution_figure(edges: ArrayLike, sides: Sequence[Side], title: str, loo
                 yanchor="bottom",
             )
     figure.update_layout(dragmode="select", selectdirection="h", clickmode="event+select", margin={"t": 44})
-    figure.update_xaxes(title_text=_text(title))
+    figure.update_xaxes(title_text=label_text(title))
     figure.update_yaxes(title_text="share", tickformat=".0%", rangemode="tozero")
     return figure
 
 
-def mass_figure(edges: ArrayLike, counts: ArrayLike, share: float, at_least: bool, look: Look) -> go.Figure:
+def mass_figure(
+    edges: ArrayLike,
+    counts: ArrayLike,
+    share: float,
+    at_least: bool,
+    look: Look,
+    title: str = "attention in the region",
+) -> go.Figure:
     """Draw how the mass in a region is distributed, with the asked-for part of it in colour.
 
     Args:
@@ -302,11 +311,12 @@ def mass_figure(edges: ArrayLike, counts: ArrayLike, share: float, at_least: boo
         share: The threshold, 0 to 1.
         at_least: Whether the part above it is asked for, or the part below.
         look: Colours.
+        title: What is distributed.
     """
     bounds, n = np.asarray(edges, np.float64), np.asarray(counts, np.int64)
     middle = (bounds[:-1] + bounds[1:]) / 2
     asked = middle >= share if at_least else middle <= share
-    figure = _figure(look, 170, bargap=0.04)
+    figure = blank_figure(look, 170, bargap=0.04)
     figure.add_bar(
         name="mass",
         x=middle,
@@ -319,9 +329,9 @@ def mass_figure(edges: ArrayLike, counts: ArrayLike, share: float, at_least: boo
     figure.add_vline(x=share, line={"color": look.text, "width": 2})
     figure.update_layout(clickmode="event+select")
     figure.update_xaxes(
-        range=[0, float(max(bounds[-1], min(share * 1.05, 1)))],
+        range=[float(bounds[0]), float(max(bounds[-1], min(share * 1.05, 1)))],
         tickformat=".0%",
-        title_text="attention in the region",
+        title_text=title,
     )
     figure.update_yaxes(title_text="samples", nticks=4)
     return figure
@@ -341,7 +351,7 @@ class ClassRates:
 def class_rates_figure(rates: ClassRates, look: Look) -> go.Figure:
     """Draw each class's error rate in the region against the rest of it, with 95% Wilson intervals."""
     n = len(rates.names)
-    figure = _figure(look, 90 + 34 * max(n, 1))
+    figure = blank_figure(look, 90 + 34 * max(n, 1))
     sides = (
         ("in the region", rates.wrong_inside, rates.inside, PALETTE.wrong, -0.14, "circle"),
         ("the rest", rates.wrong_outside, rates.outside, PALETTE.neutral, 0.14, "diamond"),
@@ -371,7 +381,7 @@ def class_rates_figure(rates: ClassRates, look: Look) -> go.Figure:
     figure.update_xaxes(range=[-0.02, 1.02], tickformat=".0%", title_text="error rate")
     figure.update_yaxes(
         tickvals=list(range(n)),
-        ticktext=[_text(name, 22) for name in rates.names],
+        ticktext=[label_text(name, 22) for name in rates.names],
         range=[n - 0.5, -0.5],
         showgrid=False,
     )

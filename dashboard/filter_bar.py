@@ -13,7 +13,7 @@ from cache.filter_text import clause
 from cache.filters import Filter, Is, OneOf, Range
 from dashboard.data import ask
 from dashboard.filter_fields import more_filters
-from dashboard.notices import plain
+from dashboard.notices import empty_selection, plain
 from dashboard.ordering import percent_text
 from dashboard.session import PageContext, set_filter, update_filter
 
@@ -41,6 +41,31 @@ def filter_bar(context: PageContext) -> Filter:
         _chips(context)
         _sentence(context)
     return context.filter
+
+
+def filtered_maps(context: PageContext, title: str, purpose: str) -> Filter | None:
+    """Begin a page about the maps of a selection: title and filter bar; None where there are no maps or no samples.
+
+    Args:
+        context: The page's context.
+        title: The page's title.
+        purpose: What there is nothing to do without maps: "there is nothing to …".
+    """
+    st.title(title)
+    filter_ = filter_bar(context)
+    if not context.manifest.methods:
+        st.info(
+            f"This run holds no attributions yet, so there is nothing to {purpose}. "
+            "Wait until the first are published, or run the same `explain` command again.",
+            icon=":material/hourglass_top:",
+        )
+        return None
+    if not ask(context.catalog, queries.count, filter_).n:
+        empty_selection(
+            filter_, context.manifest, lambda kept: ask(context.catalog, queries.count, kept).n, set_filter
+        )
+        return None
+    return filter_
 
 
 def _classes(context: PageContext, field: str, title: str) -> None:
@@ -125,8 +150,9 @@ def _chips(context: PageContext) -> None:
                 icon=":material/close:",
                 icon_position="right",
                 help="Drop this condition",
-                on_click=update_filter,
-                args=(condition.subject, None),
+                # Not by its subject, which several regions share.
+                on_click=set_filter,
+                args=(Filter(tuple(c for i, c in enumerate(context.filter.conditions) if i != index)),),
             )
         if len(context.filter.conditions) > 1:
             st.button("Clear all", key="chip_all", type="tertiary", on_click=set_filter, args=(Filter(),))

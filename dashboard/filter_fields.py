@@ -16,6 +16,7 @@ from cache.filters import Is, OneOf, Range, Text
 from cache.schema import META_PREFIX, SAMPLE_FIELDS, Field
 from dashboard.data import ask
 from dashboard.notices import plain
+from dashboard.object_conditions import object_conditions
 from dashboard.session import TARGETS, PageContext, update_filter
 
 STEPS = 200
@@ -78,6 +79,7 @@ def more_filters(context: PageContext) -> None:
     """Draw what the popover of the filter bar holds."""
     choices = numbers(context)
     _text(context)
+    object_conditions(context)
     for name, entry in sample_fields(context.manifest).items():
         if name in IN_BAR or name == "labelled":
             continue

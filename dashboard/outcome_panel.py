@@ -13,10 +13,11 @@ from cache import queries
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, dragged_range, points_of, range_filter
 from dashboard.figures import Side, distribution_figure, look_of
+from dashboard.method_choice import source_pickers
 from dashboard.notices import plain
 from dashboard.outcomes import Separation, separations
 from dashboard.rendering import PALETTE
-from dashboard.session import TARGETS, PageContext, open_page, param, set_params
+from dashboard.session import PageContext, open_page, param, set_params
 
 CHART = {"displayModeBar": False}
 
@@ -29,13 +30,13 @@ def attention_panel(context: PageContext, labelled: bool) -> None:
     if not manifest.methods or not manifest.statistics:
         st.caption("This run holds no attributions yet.")
         return
-    method, target = _source_pickers(context, labelled)
+    method, target = source_pickers(context, "overview", "collapsed", target=labelled)
     ranking = ask(context.catalog, separations, context.filter, method, target) if labelled else []
     fields = {field.name: field for field in manifest.statistics}
     name = param("statistic")
     if name not in fields:
         name = ranking[0].field.name if ranking else next(iter(fields))
-    chosen, figure = st.columns([6, 5], gap="small")
+    chosen, figure = st.columns([7, 5], gap="small")
     with chosen:
         if ranking:
             name = _ranking(ranking, name)
@@ -70,38 +71,6 @@ def attention_panel(context: PageContext, labelled: bool) -> None:
         st.caption("Drag over a range, or click a bar, for its samples.")
 
 
-def _source_pickers(context: PageContext, labelled: bool) -> tuple[str, str]:
-    """Choose the method and the target; both are in the URL, which a fragment reads afresh."""
-    methods = context.manifest.methods
-    method = param("method", context.method)
-    method = method if method in methods else context.method
-    target = param("target", context.target)
-    target = target if target in TARGETS else context.target
-    with st.container(horizontal=True):
-        st.session_state["overview_method"] = method
-        st.selectbox(
-            "Method",
-            list(methods),
-            format_func=lambda name: methods[name].get("title", name),
-            key="overview_method",
-            on_change=lambda: set_params(method=st.session_state["overview_method"]),
-            label_visibility="collapsed",
-            width=180,
-        )
-        if labelled:
-            st.session_state["overview_target"] = target
-            st.segmented_control(
-                "Map of",
-                list(TARGETS),
-                format_func=lambda name: f"{TARGETS[name]}",
-                key="overview_target",
-                on_change=lambda: set_params(target=st.session_state["overview_target"]),
-                required=True,
-                label_visibility="collapsed",
-            )
-    return method, target if labelled else "pred"
-
-
 def _ranking(ranking: list[Separation], name: str) -> str:
     """Show which statistics separate most, and return the one that is chosen."""
     table = pd.DataFrame(
@@ -122,19 +91,19 @@ def _ranking(ranking: list[Separation], name: str) -> str:
         height=300,
         row_height=30,
         column_config={
-            "Statistic": st.column_config.TextColumn(pinned=True, width=132),
+            "Statistic": st.column_config.TextColumn(pinned=True, width=118),
             "Effect": st.column_config.NumberColumn(
                 help="Rank-biserial correlation, −1 to 1: how surely a wrong prediction has the larger (+) or smaller "
-                "(−) value. “No clear difference” where chance could do it, allowing for all statistics here.",
+                "(−) value. “unclear” where chance could do it, allowing for all statistics here.",
                 format="%+.2f",
-                width=56,
+                width=50,
             ),
-            "When wrong": st.column_config.TextColumn(width=86),
+            "When wrong": st.column_config.TextColumn(width=84),
             "Right": st.column_config.NumberColumn(
-                help="Median of right predictions", format="%.3g", width=56
+                help="Median of right predictions", format="%.3g", width=50
             ),
             "Wrong": st.column_config.NumberColumn(
-                help="Median of wrong predictions", format="%.3g", width=56
+                help="Median of wrong predictions", format="%.3g", width=50
             ),
         },
     )

@@ -53,7 +53,7 @@ class Separation:
         if np.isnan(self.auc):
             return "cannot be compared"
         if not self.certain:
-            return "no clear difference"
+            return "unclear"
         size = abs(self.rank_biserial)
         degree = "slightly " if size < 0.2 else "" if size < 0.4 else "clearly " if size < 0.6 else "far "
         return f"{degree}{'higher' if self.auc > 0.5 else 'lower'}"

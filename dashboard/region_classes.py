@@ -7,19 +7,21 @@ from typing import Any, Literal
 import streamlit as st
 
 from cache import queries
-from cache.filters import Filter, OneOf, RegionMass
+from cache.conditions import Condition
+from cache.filters import Filter, OneOf
 from dashboard import attention
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, class_value
 from dashboard.figures import class_rates_figure, look_of
 from dashboard.outcome_panel import CHART
+from dashboard.region_board import narrowed
 from dashboard.session import PageContext, open_page, param, set_params
 
 CLASSES_DRAWN = 12
 BY = {"pred": "Predicted class", "label": "True class"}
 
 
-def by_class(context: PageContext, filter_: Filter, condition: RegionMass) -> None:
+def by_class(context: PageContext, filter_: Filter, condition: Condition) -> None:
     """Draw the error rates of the classes in the region and in the rest, and a table of all classes."""
     by: Literal["pred", "label"] = "label" if param("by") == "label" else "pred"
     with st.container(border=True):
@@ -64,7 +66,7 @@ def by_class(context: PageContext, filter_: Filter, condition: RegionMass) -> No
 
 
 def _class_table(
-    context: PageContext, filter_: Filter, condition: RegionMass, rows: list[dict[str, Any]], by: str
+    context: PageContext, filter_: Filter, condition: Condition, rows: list[dict[str, Any]], by: str
 ) -> None:
     order = ["name", "n", "share", "here", "rest", "difference", "interval"]
     event = st.dataframe(
@@ -100,4 +102,4 @@ def _class_table(
     cell = cell_of(event)
     if cell is not None:
         value = class_value(context.catalog.classes, int(rows[cell[0]]["class"]))
-        open_page("browse", filter=attention.narrowed(filter_, condition).with_(OneOf(by, (value,))))
+        open_page("browse", filter=narrowed(filter_, condition).with_(OneOf(by, (value,))))

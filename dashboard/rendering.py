@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,8 @@ PALETTE = Palette()
 
 MAP_LIMIT = 28
 """Longest side of a map that a gallery carries; finer maps are resampled by area."""
+OUTLIERS = 0.01
+"""Share of the cells of a fine map that are drawn as if they were no larger than the rest."""
 OVERLAY_FLOOR = 0.22
 """Share of the overlay's opacity that stays where there is no attention, so that the rest of the image recedes."""
 
@@ -44,15 +46,32 @@ _INFERNO = (
 )  # fmt: skip
 
 
-def _colour_table() -> Pixels:
-    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _INFERNO], np.float64)
-    position = np.linspace(0, len(anchors) - 1, 256)
+# From blue over nearly white to red (after ColorBrewer's RdBu, Brewer 2002; Apache 2.0): safe for the colour-blind, and
+# the way round that Shapley values are usually drawn.
+_DIVERGING = (
+    "#1b5a9e", "#3a87bd", "#7fb8d8", "#c3dcea", "#f4f4f4", "#fbd3bf", "#f0997a", "#d55747", "#b2182b",
+)  # fmt: skip
+FOR, AGAINST = _DIVERGING[-1], _DIVERGING[0]
+"""What speaks for a class and what speaks against it."""
+ZERO = 128
+"""The byte that a signed map has where it is 0."""
+
+
+def _colour_table(colours: Sequence[str], middle: float | None = None) -> Pixels:
+    """Return 256 colours between anchors; byte ``middle`` has the anchor in the middle, where it is given."""
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.float64)
+    last = len(anchors) - 1
+    position = np.linspace(0, last, 256)
+    if middle is not None:
+        position = np.clip(last / 2 * (1 + (np.arange(256) - middle) / (255 - middle)), 0, last)
     channels = [np.interp(position, np.arange(len(anchors)), anchors[:, c]) for c in range(3)]
     return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
 
 
-COLOURS = _colour_table()
+COLOURS = _colour_table(_INFERNO)
 """The colour map: 256 × RGB, from no attention to the most."""
+SIGNED_COLOURS = _colour_table(_DIVERGING, ZERO)
+"""The colour map of signed maps: 256 × RGB, from what speaks most against the class to what speaks most for it."""
 
 
 def colour_scale() -> list[list[float | str]]:
@@ -75,14 +94,39 @@ def for_the_eye(attribution: FloatMap) -> npt.NDArray[np.float32] | None:
 
 def quantise(attribution: FloatMap, limit: int = MAP_LIMIT) -> Pixels | None:
     """Return a map as bytes 0..255 for the browser, at most ``limit`` cells a side; None where there is nothing to see."""
-    values = np.maximum(np.asarray(attribution, np.float64), 0)
-    height, width = values.shape
-    if max(height, width) > limit and np.isfinite(values).all():
-        scale = limit / max(height, width)
-        rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
-        values = area_matrix(height, rows) @ values @ area_matrix(width, columns).T
-    scaled = for_the_eye(values)
+    values = _resampled(np.maximum(np.asarray(attribution, np.float64), 0), limit)
+    scaled = for_the_eye(np.minimum(values, _ceiling(values)))
     return None if scaled is None else np.rint(scaled * 255).astype(np.uint8)
+
+
+def quantise_signed(attribution: FloatMap, limit: int = MAP_LIMIT) -> Pixels | None:
+    """Return a signed map as bytes about `ZERO`, the largest magnitude 127 from it; None where there is nothing to see."""
+    values = _resampled(np.asarray(attribution, np.float64), limit)
+    largest = _ceiling(np.abs(values))
+    if not np.isfinite(largest) or largest == 0:
+        return None
+    return np.rint(ZERO + (255 - ZERO) * np.clip(values / largest, -1, 1)).astype(np.uint8)
+
+
+def _ceiling(values: npt.NDArray[np.float64]) -> float:
+    """Return what is drawn strongest: the largest value, in fine maps that which `OUTLIERS` of the cells exceed.
+
+    A gradient's few largest pixels would leave the rest too faint to see.
+    """
+    if values.size == 0 or not np.isfinite(values).all():
+        return float("nan")
+    fine = max(values.shape) > MAP_LIMIT
+    return float((np.quantile(values, 1 - OUTLIERS) if fine else 0.0) or values.max())
+
+
+def _resampled(values: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.float64]:
+    """Bring a finite map to at most ``limit`` cells a side, by area."""
+    height, width = values.shape
+    if max(height, width) <= limit or not np.isfinite(values).all():
+        return values
+    scale = limit / max(height, width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    return np.asarray(area_matrix(height, rows) @ values @ area_matrix(width, columns).T)
 
 
 def overlay_pixels(attribution: FloatMap, size: tuple[int, int], opacity: float = 1.0) -> Pixels:

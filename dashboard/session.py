@@ -37,6 +37,7 @@ PAGES: Mapping[str, PageInfo] = {
     "overview": PageInfo("app_pages/overview.py", "Overview", ":material/monitoring:", ""),
     "browse": PageInfo("app_pages/browse.py", "Browse", ":material/grid_view:", "browse"),
     "region": PageInfo("app_pages/region.py", "Region", ":material/select_all:", "region"),
+    "methods": PageInfo("app_pages/methods.py", "Methods", ":material/compare:", "methods"),
     "sample": PageInfo("app_pages/sample.py", "Sample", ":material/image_search:", "sample"),
 }
 

@@ -15,7 +15,7 @@ from dashboard import data
 from dashboard.notices import plain
 from dashboard.session import param, set_params, shared_params
 
-MENU = ("overview", "browse", "region")
+MENU = ("overview", "browse", "region", "methods")
 _PICKER = "sidebar_run"
 
 
@@ -47,10 +47,17 @@ def draw(pages: Mapping[str, Page]) -> None:
                 _facts(data.open_catalog(path).manifest)
 
 
+_OF_ONE_RUN = (
+    "filter", "method", "target", "show", "page", "id", "regions", "region", "on", "than", "group"
+)  # fmt: skip
+"""Parameters of the address that belong to one run."""
+
+
 def _choose_run() -> None:
     chosen = st.session_state[_PICKER]
     if chosen:
-        set_params(run=chosen, filter=None, method=None, target=None, page=None, id=None)
+        # What another run's page was asked means nothing in this one.
+        set_params(run=chosen, **dict.fromkeys(_OF_ONE_RUN))
 
 
 def _facts(manifest: Manifest) -> None:

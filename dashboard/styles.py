@@ -48,6 +48,14 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
   box-shadow: 0 0 0 2px color-mix(in srgb, Canvas 80%, transparent); }}
 .gl-bar {{ height: .55rem; border-radius: .28rem; background: color-mix(in srgb, currentColor 10%, transparent); overflow: hidden; min-width: 4rem; }}
 .gl-bar i {{ display: block; height: 100%; border-radius: .28rem; background: {PALETTE.neutral}; }}
+.gl-superpixels {{ width: 100%; max-width: 480px; border-radius: 8px; display: block; margin-bottom: .5rem; }}
+.gl-weights {{ max-width: 480px; }}
+.gl-weights td {{ border-top: 0 !important; padding: .1rem .5rem .1rem 0 !important; }}
+.gl-tag {{ display: inline-block; min-width: 1.25rem; line-height: 1.2rem; border-radius: .3rem; text-align: center; color: #fff; font-size: .76rem; font-weight: 650; }}
+.gl-weight {{ position: relative; height: .62rem; border-radius: .2rem; overflow: hidden;
+  background: linear-gradient(90deg, transparent calc(50% - .5px), color-mix(in srgb, currentColor 60%, transparent) calc(50% - .5px) calc(50% + .5px), transparent calc(50% + .5px)),
+    color-mix(in srgb, currentColor 9%, transparent); }}
+.gl-weight i {{ position: absolute; top: 0; bottom: 0; border-radius: .1rem; }}
 .gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; flex-wrap: wrap; }}
 .gl-verdict b {{ color: #fff; font-size: .8rem; width: 1.35rem; height: 1.35rem; line-height: 1.35rem; text-align: center; border-radius: 50%; flex: none; }}
 .gl-verdict span {{ overflow-wrap: anywhere; }}

@@ -8,14 +8,16 @@ from typing import Any
 from cache import profiles
 from cache.catalog import Catalog
 from cache.fields import class_title
+from cache.manifest import Manifest
 from dashboard.components.gallery import EncodedMap, Gallery, Group, Tile, encoded
 from dashboard.data import ask
+from dashboard.method_choice import family_titles, method_title, source_of_url
 from dashboard.ordering import percent_text
 from dashboard.rendering import PALETTE, data_url
 from dashboard.session import PageContext, link_to
 
 MANY_METHODS = 9
-"""Methods that a gallery carries, one a digit."""
+"""Methods whose maps a gallery of many samples carries, one a digit; those of others come when they are asked for."""
 Row = Mapping[str, Any]
 
 
@@ -46,11 +48,22 @@ def outcome_words(classes: Sequence[str], row: Row) -> str:
 
 
 def gallery_methods(context: PageContext) -> list[tuple[str, str]]:
-    """Return the name and title of the methods a gallery offers; the current one is always among them."""
+    """Return the name and title of the methods that a gallery offers."""
+    return [(name, method_title(context.manifest, name)) for name in context.manifest.methods]
+
+
+def carried_methods(context: PageContext) -> tuple[str, ...]:
+    """Return the methods whose maps a gallery of many samples carries; the current one is always among them."""
     names = list(context.manifest.methods)[:MANY_METHODS]
-    if context.method and context.method not in names:
-        names[-1] = context.method
-    return [(name, str(context.manifest.methods[name].get("title", name))) for name in names]
+    current, _ = source_of_url(context)
+    if current and current not in names:
+        names[-1] = current
+    return tuple(names)
+
+
+def is_signed(manifest: Manifest, method: str) -> bool:
+    """Tell whether a method's maps speak against a class as well as for it."""
+    return bool(manifest.methods.get(method, {}).get("signed"))
 
 
 def encoded_maps(
@@ -61,7 +74,7 @@ def encoded_maps(
     for method in methods:
         maps = profiles.maps(catalog, sample_ids, method, target)
         for sample_id in sample_ids:
-            found[sample_id][method] = encoded(maps.get(sample_id))
+            found[sample_id][method] = encoded(maps.get(sample_id), is_signed(catalog.manifest, method))
     return found
 
 
@@ -87,7 +100,7 @@ def sample_gallery(
     classes = context.manifest.classes
     ids = tuple(str(row["sample_id"]) for row in rows)
     methods = gallery_methods(context)
-    maps = ask(context.catalog, encoded_maps, ids, tuple(name for name, _ in methods), context.target)
+    maps = ask(context.catalog, encoded_maps, ids, carried_methods(context), context.target)
     images = ask(context.catalog, pictures, ids)
     size = context.manifest.preprocessing.get("size") or [1, 1]
     tiles = [
@@ -106,4 +119,11 @@ def sample_gallery(
         )
         for row in rows
     ]
-    return Gallery([Group(tiles)], images, methods, context.manifest.default_method)
+    return Gallery(
+        [Group(tiles)],
+        images,
+        methods,
+        context.manifest.default_method,
+        families=family_titles(context.manifest),
+        partial=len(methods) > MANY_METHODS,
+    )

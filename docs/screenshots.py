@@ -36,6 +36,7 @@ def pages(run: str) -> dict[str, str]:
         "overview": "/?" + urlencode({"run": run}),
         "browse": "/browse?" + urlencode({"run": run, "filter": wrong_wolves.to_param()}),
         "region": "/region?" + urlencode({"run": run, "filter": foxes.to_param(), "region": corner}),
+        "methods": "/methods?" + urlencode({"run": run, "filter": foxes.to_param()}),
         "sample": "/sample?" + urlencode({"run": run, "filter": wrong_wolves.to_param(), "id": sample}),
     }
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from cache.errors import ModelError
+from cache.errors import GazelakeError, ModelError
 from engine.checkpoints import Checkpoint, apply_checkpoint, fitted_names
-from engine.labels import imagenet_classes, read_classes
+from engine.labels import declared_classes, imagenet_classes, read_classes
 from engine.preprocessing import read_preprocessing
 
 TORCHVISION, TIMM = "torchvision:", "timm:"
@@ -223,7 +223,7 @@ def _outputs_of(module: nn.Module, checkpoint: Checkpoint) -> int | None:
         name for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d) and name
     ]
     last = given.get(f"{layers[-1]}.weight") if layers else None
-    return None if last is None else int(last.shape[0])
+    return None if last is None or not last.ndim else int(last.shape[0])
 
 
 def _downloaded(create: Callable[[], nn.Module], name: str) -> nn.Module:
@@ -245,7 +245,7 @@ def _factory(spec: str, checkpoint: Checkpoint | None) -> Architecture:
             "package.module:factory."
         )
     is_file = where.endswith(".py") or os.sep in where
-    folder = str(Path(where).expanduser().resolve().parent) if is_file else os.getcwd()
+    folder = str(Path(os.path.expanduser(where)).resolve().parent) if is_file else os.getcwd()
     with _importable(folder):
         source = _import_file(where) if is_file else _import_module(where)
         factory = getattr(source, attribute, None)
@@ -264,45 +264,61 @@ def _factory(spec: str, checkpoint: Checkpoint | None) -> Architecture:
         classes = getattr(owner, "classes", None)
         if isinstance(classes, str):
             result.classes = read_classes(classes)
-        elif isinstance(classes, list | tuple) and classes:
-            result.classes = [str(c) for c in classes]
+        else:
+            result.classes = declared_classes(classes, f"The model {title}") or result.classes
     if checkpoint is not None:
         apply_checkpoint(module, checkpoint)
         result.weights = f"checkpoint {Path(checkpoint.path).name}"
     return result
 
 
+@contextmanager
+def mending(what: str, but: type[Exception] = GazelakeError) -> Iterator[None]:
+    """Turn whatever code that somebody wrote raises into one sentence.
+
+    Args:
+        what: What failed, the beginning of the sentence.
+        but: An error that the caller tells apart.
+
+    Raises:
+        ModelError: the code raised anything but one of our own errors.
+    """
+    try:
+        yield
+    except (GazelakeError, but):
+        raise
+    except (Exception, SystemExit) as error:  # a file with an unguarded argparse leaves with SystemExit
+        raise ModelError(f"{what} with {_first_line(error)}: mend it.") from error
+
+
 def _call(factory: Any, spec: str) -> nn.Module:
     if not callable(factory):
         raise ModelError(f"{spec} is a {type(factory).__name__}: name a function that returns the network.")
-    try:
+    with mending(f"The factory {spec} failed"):
         module = factory()
-    except (Exception, SystemExit) as error:  # a file with an unguarded argparse leaves with SystemExit
-        raise ModelError(f"The factory {spec} failed with {_first_line(error)}: mend it.") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"The factory {spec} returned a {type(module).__name__}: return a torch.nn.Module.")
     return module
 
 
 def _import_file(path: str) -> Any:
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
+    file = Path(os.path.expanduser(path)).resolve()
+    if not os.path.isfile(file):
         raise ModelError(f"There is no file {path}: check the path of --model.")
     spec = importlib.util.spec_from_file_location(f"gazelake_model_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise ModelError(f"{path} is not a Python file: --model wants path/to/file.py:factory.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look their module up there
-    try:
+    with mending(f"The file {path} fails on import"):
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"The file {path} fails on import with {_first_line(error)}: mend it.") from error
     return module
 
 
 def _import_module(name: str) -> Any:
     try:
-        return importlib.import_module(name)
+        with mending(f"The module {name} fails on import", but=ModuleNotFoundError):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise ModelError(
@@ -311,8 +327,6 @@ def _import_module(name: str) -> Any:
         raise ModelError(
             f"The module {name} needs {error.name}, which is not installed: install it."
         ) from error
-    except (Exception, SystemExit) as error:
-        raise ModelError(f"The module {name} fails on import with {_first_line(error)}: mend it.") from error
 
 
 @contextmanager
@@ -340,5 +354,8 @@ def _close(name: str, known: Sequence[str]) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    line = (str(error).strip().splitlines() or [""])[0][:160].rstrip(".:")
+    try:
+        line = (str(error).strip().splitlines() or [""])[0][:160].rstrip(".:")
+    except Exception:  # an error of one's own that cannot even be told
+        line = ""
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

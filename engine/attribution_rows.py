@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,8 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cache.maps import encode_maps
-from cache.schema import ATTRIBUTION_COLUMNS, CORNERS, MASK_SIZE, attribution_schema
+from cache.schema import ATTRIBUTION_COLUMNS, CORNERS, MASK_SIZE, Column, attribution_schema
 from engine.preprocessing import View
+from engine.trust import trust_names
 
 Objects = Literal["mask", "boxes"]
 """How a dataset says where objects are; a dataset with both is measured by its masks."""
@@ -20,6 +22,7 @@ Objects = Literal["mask", "boxes"]
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.attribution.registry import MethodRequest
     from engine.statistics import Measures
 
 
@@ -61,16 +64,24 @@ class Chosen:
     """One method's maps of a batch.
 
     Attributes:
-        method: Name of the method.
+        request: The method with its parameters.
         samples: The image that each map explains.
         targets: The class that it explains.
         maps: The maps, (n, height, width), on the device.
+        trust: What the method knows about each map, by the name of a field of `engine.trust.TRUST`: (n,).
+        extras: Values of the method's own columns, one a map.
     """
 
-    method: str
+    request: MethodRequest
     samples: list[Prepared]
     targets: list[int]
     maps: Tensor
+    trust: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    extras: dict[str, list[Any]] = field(default_factory=dict)
+
+    def schema(self, statistics: Sequence[str]) -> pa.Schema:
+        """Return the schema of the method's table."""
+        return _schema((*statistics, *trust_names(self.request)), self.request.method.columns)
 
 
 def attribution_tables(
@@ -83,13 +94,13 @@ def attribution_tables(
 
     Args:
         chosen: The maps.
-        statistics: Names of the statistics, in the order of their columns.
+        statistics: Names of the statistics of every map, in the order of their columns.
         objects: How the dataset says where objects are, None where it does not.
     """
-    tables = {c.method: attribution_schema(statistics).empty_table() for c in chosen}
+    tables = {one.request.name: one.schema(statistics).empty_table() for one in chosen if not one.samples}
     for some in _by_resolution(chosen):
         for one, measures in zip(some, _measured(some, objects), strict=True):
-            tables[one.method] = _table(one, measures, statistics)
+            tables[one.request.name] = _table(one, measures, statistics)
     return tables
 
 
@@ -131,10 +142,31 @@ def _table(chosen: Chosen, measures: Measures, statistics: Sequence[str]) -> pa.
     }
     columns = measures.columns
     measured = [floats(columns[name].numpy()) for name in statistics]
-    grid = [floats(corner) for corner in np.ascontiguousarray(measures.corners.float().numpy().T)]
+    extras = [pa.array(chosen.extras[c.name], c.type) for c in chosen.request.method.columns]
+    unknown = np.full(count, np.nan, np.float32)
+    known = [floats(chosen.trust.get(name, unknown)) for name in trust_names(chosen.request)]
     assert list(fixed) == [column.name for column in ATTRIBUTION_COLUMNS]
-    assert len(grid) == len(CORNERS)
-    return pa.Table.from_arrays([*fixed.values(), *measured, *grid], schema=attribution_schema(statistics))
+    grid = _corner_columns(measures)
+    return pa.Table.from_arrays(
+        [*fixed.values(), *extras, *measured, *known, *grid], schema=chosen.schema(statistics)
+    )
+
+
+def _corner_columns(measures: Measures) -> list[pa.Array]:
+    """Return the 196 corners as columns, NULL where a map is degenerate.
+
+    One bitmap says so for all of them: to build it anew for each took as long as measuring the maps.
+    """
+    corners = np.ascontiguousarray(measures.corners.float().numpy().T)
+    valid = pa.array(~measures.degenerate.numpy()).buffers()[1]
+    count = corners.shape[1]
+    assert len(corners) == len(CORNERS)
+    return [pa.Array.from_buffers(pa.float32(), count, [valid, pa.py_buffer(corner)]) for corner in corners]
+
+
+@lru_cache(maxsize=64)
+def _schema(names: tuple[str, ...], columns: tuple[Column, ...]) -> pa.Schema:
+    return attribution_schema(names, columns)
 
 
 def floats(values: NDArray[Any]) -> pa.Array:

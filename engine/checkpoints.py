@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +15,15 @@ import torch
 from torch import nn
 
 from cache.errors import ModelError
+from engine.labels import declared_classes
 
 _NESTS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before every name."""
 _IGNORED = "num_batches_tracked"
 """A counter that batch normalisation does not use when it predicts; old checkpoints lack it."""
+_LONGEST = 120
+"""Characters of a name that an error tells."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ def load_checkpoint(path: str) -> Checkpoint:
     Raises:
         ModelError: missing, damaged, without weights, or only readable by running code that it contains.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
+    file = Path(os.path.expanduser(path))
+    if not os.path.isfile(file):
         raise ModelError(f"There is no checkpoint at {path}: check the path.")
     content = _read_safetensors(path, file) if file.suffix == ".safetensors" else _read_torch(path, file)
     tensors = _state_dict(content)
@@ -53,19 +58,28 @@ def load_checkpoint(path: str) -> Checkpoint:
         raise ModelError(
             f"The checkpoint {path} holds no weights: save model.state_dict(), alone or under 'state_dict' or 'model'."
         )
+    for name, tensor in tensors.items():
+        odd = _oddity(tensor)
+        if odd:
+            raise ModelError(
+                f"The checkpoint {path} holds {_few([name])} as a {odd} tensor: save dense weights that hold real numbers."
+            )
     extras = content if isinstance(content, Mapping) else {}
-    classes, preprocessing = extras.get("classes"), extras.get("preprocessing")
+    preprocessing = extras.get("preprocessing")
     return Checkpoint(
         path,
         tensors,
-        [str(name) for name in classes] if isinstance(classes, list | tuple) else None,
+        declared_classes(extras.get("classes"), f"The checkpoint {path}"),
         dict(preprocessing) if isinstance(preprocessing, Mapping) else {},
     )
 
 
 def _read_torch(path: str, file: Path) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # what is odd about its tensors is said in our own words
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
         if "GLOBAL" in text or "Unsupported" in text or "not an allowed" in text:
@@ -107,12 +121,28 @@ def _read_safetensors(path: str, file: Path) -> Any:
 
 def _state_dict(content: Any) -> dict[str, torch.Tensor]:
     """Find the tensors: the content itself, or what lies under one of the usual keys."""
+    for _ in _NESTS:  # no deeper: a content may hold itself
+        nested = content if isinstance(content, Mapping) else {}
+        content = next((nested[nest] for nest in _NESTS if isinstance(nested.get(nest), Mapping)), content)
     if not isinstance(content, Mapping):
         return {}
-    for nest in _NESTS:
-        if isinstance(content.get(nest), Mapping):
-            return _state_dict(content[nest])
-    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
+
+
+def _oddity(tensor: torch.Tensor) -> str:
+    """Return what keeps a tensor from being the weights of a layer, empty where nothing does."""
+    oddities = {
+        "nested": tensor.is_nested,
+        "sparse": tensor.layout != torch.strided,
+        "quantised": tensor.is_quantized,
+        "meta": tensor.is_meta,
+        "complex": tensor.is_complex(),
+    }
+    return next((name for name, is_so in oddities.items() if is_so), "")
 
 
 def fitted_names(tensors: Mapping[str, torch.Tensor], own: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -136,12 +166,12 @@ def apply_checkpoint(module: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         ModelError: names or shapes do not fit; it names up to three of them.
     """
-    own = module.state_dict()
+    own = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     given = fitted_names(checkpoint.tensors, own)
     missing = [name for name in own if name not in given and not name.endswith(_IGNORED)]
     unexpected = [name for name in given if name not in own and not name.endswith(_IGNORED)]
     wrong = [
-        f"{name} is {_shape(given[name])} instead of {_shape(own[name])}"
+        f"{_few([name])} is {_shape(given[name])} instead of {_shape(own[name])}"
         for name in own
         if name in given and not nn.parameter.is_lazy(own[name]) and given[name].shape != own[name].shape
     ]
@@ -165,4 +195,5 @@ def _shape(tensor: torch.Tensor) -> str:
 
 
 def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    said = ", ".join(f"{name[:_LONGEST]}…" if len(name) > _LONGEST else name or "''" for name in names[:3])
+    return said + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any
 
 import pyarrow as pa
@@ -14,10 +16,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cache.errors import GazelakeError, RunDamagedError
+from cache.command_line import EXIT_MISTAKE, run_command
+from cache.errors import ConfigError, RunDamagedError
 from cache.run import Run
 
-EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -95,7 +97,7 @@ def explain(
     options = {key: value for key, value in locals().items() if key not in ("config",)}
     from engine.config import read_config
 
-    settings = read_config(_complete(options), config)
+    settings = read_config(options, config)
     run_explain(settings)
 
 
@@ -122,6 +124,8 @@ def run_explain(settings: Any) -> None:
 
 def summary_lines(summary: Any) -> list[str]:
     """Return what an audit came to, in lines for a person, with the next command at the end."""
+    from engine.progress import speed
+
     counts = summary.counts
     did = [f"{counts.explained:,} explained"]
     if counts.completed:
@@ -140,7 +144,7 @@ def summary_lines(summary: Any) -> list[str]:
         )
         did.append(f"{failed:,} failed ({kinds})")
     computed = counts.explained + counts.completed
-    rate = f" ({computed / summary.seconds:.1f} images/s)" if computed and summary.seconds else ""
+    rate = f" ({speed(computed, summary.seconds)})" if computed and summary.seconds else ""
     lines = ["", f"{' · '.join(did)} in {summary.seconds:.1f} s{rate}"]
     if summary.accuracy is not None:
         lines.append(
@@ -158,6 +162,78 @@ def summary_lines(summary: Any) -> list[str]:
         lines.append(f"What failed and why:  python -m engine errors {summary.run}")
     lines.append(f"Look at it:           python -m dashboard serve {summary.run}")
     return lines
+
+
+@app.command()
+def discover(run: RunArgument) -> None:
+    """Look for shortcuts: regions, groups of like content and rules that lead to wrong predictions."""
+    from engine.discovery.discover import discover as carry_out
+    from engine.discovery.report import print_findings, searching
+
+    began = monotonic()
+    with searching(console) as advance:
+        found = carry_out(run, advance)
+    print_findings(console, found, run)
+    console.print(f"{len(found.findings)} findings in {monotonic() - began:.1f} s")
+
+
+@app.command()
+def findings(
+    run: RunArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """List what `discover` found and what `verify` made of it."""
+    from engine.discovery.findings import load_findings
+    from engine.discovery.report import print_findings
+
+    opened = Run.open(run)
+    found = load_findings(opened)
+    if as_json:
+        listed = [finding.to_json(opened.manifest.classes) for finding in found.findings]
+        sys.stdout.write(json.dumps(listed, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+        return
+    print_findings(console, found, run)
+
+
+@app.command()
+def verify(
+    run: RunArgument,
+    findings: Annotated[
+        str | None, typer.Option(help="Ranks of the findings to test, such as 1,2. [all]")
+    ] = None,
+    data_root: Annotated[str | None, typer.Option(help="Where the originals are, if they moved.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Where the weights are, if they moved.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Views a forward pass. [auto]")] = None,
+) -> None:
+    """Test what `discover` found: cover it, transplant it, and say whether the model relies on it."""
+    from engine.progress import ConsoleReporter
+    from engine.verification import verified_lines
+    from engine.verification import verify as carry_out
+
+    try:
+        result = carry_out(
+            run,
+            ranks=None if findings is None else read_ranks(findings),
+            data_root=data_root,
+            device=device,
+            batch_size=batch_size,
+            checkpoint=checkpoint,
+            reporter=ConsoleReporter(console),
+        )
+    except KeyboardInterrupt:
+        console.print("Stopped: what was tested is published, and the same command goes on from there.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    for line in verified_lines(result, run):
+        console.print(line, markup=False)
+
+
+def read_ranks(text: str) -> list[int]:
+    """Read ranks such as ``1,2``."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isascii() and word.isdigit() and int(word) for word in words):
+        raise ConfigError(f"--findings {text!r} is not possible: it should be ranks such as 1 or 1,2.")
+    return [int(word) for word in words]
 
 
 @app.command()
@@ -189,7 +265,8 @@ def status(
     for part_name in damaged:
         console.print(f"damaged: {part_name}", markup=False)
     if damaged or (not writing and manifest.state != "complete"):
-        last = manifest.history[-1]["command"] if manifest.history else "the `explain` command that began it"
+        unknown = "the `explain` command that began it"
+        last = manifest.history[-1].get("command", unknown) if manifest.history else unknown
         console.print(f"Complete it:  {last}", markup=False)
     if damaged:
         raise typer.Exit(EXIT_MISTAKE)
@@ -257,21 +334,10 @@ def demo(
         os.execv(sys.executable, [sys.executable, "-m", "dashboard", "serve", str(out)])
 
 
-def _complete(options: dict[str, Any]) -> dict[str, Any]:
-    """Read whole numbers where an option takes a number or a word."""
-    size = options.get("batch_size")
-    return options | (
-        {"batch_size": int(size)} if isinstance(size, str) and size.isascii() and size.isdigit() else {}
-    )
-
-
 def main() -> None:
     """Run the command line; a mistake of the user is one sentence and exit code 2."""
-    try:
-        app(standalone_mode=True)
-    except GazelakeError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Error: {error}", markup=False)
-        sys.exit(EXIT_MISTAKE)
+    program = "python -m engine"
+    run_command(lambda: app(standalone_mode=False, prog_name=program), program)
 
 
 __all__ = ["app", "main", "run_explain", "summary_lines"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from cache.errors import ConfigError
+from cache.errors import ConfigError, shown
+from engine.files import ReadError, is_text, parse_problem, read_bytes
 
 
 def _numbers(value: object) -> object:
@@ -27,6 +30,42 @@ def _names(value: object) -> object:
     return value
 
 
+def _home(value: Path) -> Path:
+    """Write out ``~``, which a shell leaves alone after an equals sign and in a file."""
+    return Path(os.path.expanduser(value))
+
+
+def _possible(value: Path) -> Path:
+    """Refuse what no directory can be called, before hours of work are done for it."""
+    try:
+        os.stat(value)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ValueError(f"a directory that can be made there ({error.strerror})") from error
+    return value
+
+
+def _methods(value: object) -> object:
+    """Read names with parameters as a text, a list of such texts, or a table by name: ``{lime: {samples: 500}}``."""
+    if isinstance(value, dict):
+        return ",".join(
+            f"{name}({','.join(f'{key}={_plain(given)}' for key, given in parameters.items())})"
+            if isinstance(parameters, dict) and parameters
+            else str(name)
+            for name, parameters in value.items()
+        )
+    if isinstance(value, list):
+        return ",".join(str(name) for name in value)
+    return value
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+LocalPath = Annotated[Path, AfterValidator(_home)]
+Methods = Annotated[str, BeforeValidator(_methods)]
 Channels = Annotated[tuple[float, ...], BeforeValidator(_numbers), Field(min_length=1, max_length=3)]
 Deviations = Annotated[
     tuple[Annotated[float, Field(gt=0)], ...], BeforeValidator(_numbers), Field(min_length=1, max_length=3)
@@ -41,10 +80,10 @@ class ExplainConfig(BaseModel):
 
     data: str
     model: str
-    out: Path
+    out: Annotated[LocalPath, AfterValidator(_possible)]
     weights: str | None = None
-    checkpoint: Path | None = None
-    methods: str = "fast"
+    checkpoint: LocalPath | None = None
+    methods: Methods = "fast"
     targets: Names = ("pred", "true")
     device: str = "auto"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
@@ -55,7 +94,7 @@ class ExplainConfig(BaseModel):
     mean: Channels | None = None
     std: Deviations | None = None
     classes: str | None = None
-    class_map: Path | None = None
+    class_map: LocalPath | None = None
     target_layer: str | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     data_root: str | None = None
@@ -81,49 +120,80 @@ def read_config(options: dict[str, Any], file: Path | None = None) -> ExplainCon
     Raises:
         ConfigError: The file cannot be read, or an option is unknown, missing or has a wrong value.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ConfigError(
-                f"The configuration file {file} does not exist: check the path given with --config."
-            ) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"The configuration file {file} cannot be read as TOML: {error}.") from error
-        values = {key.replace("-", "_"): value for key, value in values.items()}
-    for key, value in options.items():
-        if isinstance(value, str | Path) and not _is_text(str(value)):
-            raise ConfigError(
-                f"--{key.replace('_', '-')} {str(value)!r} is not valid text: rename it without odd bytes."
-            )
+    values = {} if file is None else _read_file(file)
     values |= {key: value for key, value in options.items() if value is not None}
+    for key, value in values.items():
+        if isinstance(value, str | Path) and not is_text(str(value)):
+            raise ConfigError(
+                f"{_option(key)} {str(value)!r} is not valid text: rename it without odd bytes."
+            )
     try:
         return ExplainConfig(**values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, values)) from error
 
 
-def _is_text(value: str) -> bool:
-    """Tell whether a text can be written down; file names may hold bytes that are no characters."""
+def _read_file(file: Path) -> dict[str, Any]:
+    """Return the options of a TOML file by name (raises ConfigError)."""
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        values = tomllib.loads(read_bytes(os.path.expanduser(file)).decode("utf-8-sig"))
+    except ReadError as error:
+        if error.kind == "empty":
+            return {}
+        reason = "does not exist" if error.kind == "gone" else f"cannot be used ({error.message.rstrip('.')})"
+        raise ConfigError(
+            f"The configuration file {file} {reason}: check the path given with --config."
+        ) from error
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or numbers of thousands of digits
+        raise ConfigError(
+            f"The configuration file {file} cannot be read as TOML: {parse_problem(error)}."
+        ) from error
+    return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _sentence(error: ValidationError, values: dict[str, Any]) -> str:
-    problems = []
+    """Say everything that is wrong with the options, each of them once."""
+    problems: list[str] = []
+    wanted: dict[str, list[str]] = {}
     for problem in error.errors():
         name = str(problem["loc"][0])
-        option = "--" + name.replace("_", "-")
         if problem["type"] == "missing":
-            problems.append(f"{option} is missing")
+            problems.append(f"{_option(name)} is missing")
         elif problem["type"] == "extra_forbidden":
             known = ", ".join(field.replace("_", "-") for field in ExplainConfig.model_fields)
-            problems.append(f"{name} is not an option; there are {known}")
+            problems.append(
+                f"{name if name.isidentifier() else shown(name)} is not an option; there are {known}"
+            )
         else:
-            said = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-            problems.append(f"{option} {values.get(name)!r} is not possible: it should be {said}")
-    return "; ".join(dict.fromkeys(problems)) + "."
+            wanted.setdefault(name, []).append(_wanted(problem))
+    problems += [
+        f"{_option(name)} {_given(values.get(name))} is not possible: it should be {' or '.join(dict.fromkeys(said))}"
+        for name, said in wanted.items()
+    ]
+    return "; ".join(problems) + "."
+
+
+def _given(value: object) -> str:
+    if isinstance(value, str) and value.isdigit() and len(value) < 20:
+        return value
+    return shown(str(value) if isinstance(value, Path) else value)
+
+
+def _wanted(problem: ErrorDetails) -> str:
+    """Return what pydantic wanted, to stand after "it should be"; a union says it once for every type it takes."""
+    limits = problem.get("ctx", {})
+    match problem["type"]:
+        case "path_type":
+            return "a path"
+        case "int_parsing_size":
+            return "a smaller number"
+        case "too_short":
+            return f"at least {limits['min_length']} value(s)"
+        case "too_long":
+            return f"at most {limits['max_length']} value(s)"
+    said = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return said.partition(", unable to")[0]

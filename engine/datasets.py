@@ -24,6 +24,9 @@ from engine.images import decode_mask
 __all__ = ["Dataset", "DatasetKind", "DatasetOptions", "ReadError", "open_dataset"]
 
 
+_MOST_DIGITS = 18
+
+
 @dataclass(frozen=True)
 class DatasetOptions:
     """What a person may say about a dataset besides where it is; None means to find out.
@@ -125,7 +128,9 @@ class Dataset:
     def labels(self) -> list[str]:
         """Return the distinct labels, sorted; integers by value."""
         distinct = [label for label in self._columns["label"].unique().to_pylist() if label is not None]
-        return sorted(distinct, key=int) if self.labels_are_indices else sorted(distinct)
+        if self.labels_are_indices:
+            return sorted(distinct, key=lambda label: (output_index(label), label))
+        return sorted(distinct)
 
     def meta(self) -> list[dict[str, str]]:
         """Return the manifest's description of the metadata columns: name and type (number, text, boolean, time)."""
@@ -147,6 +152,11 @@ class Dataset:
 
     def _value(self, name: str, i: int) -> Any:
         return self._columns[name][i].as_py() if name in self._columns else None
+
+
+def output_index(text: str) -> int:
+    """Return a whole number; one with more digits than any output has may be too long to read, and is beyond them."""
+    return int(text) if len(text) <= _MOST_DIGITS else -1
 
 
 def meta_type(arrow_type: pa.DataType) -> str:

@@ -16,15 +16,23 @@ import pyarrow.parquet as pq
 
 from cache.errors import ModelError, RunMismatchError
 from cache.manifest import now
+from cache.run import Run
+from cache.schema import AGREEMENT
 from cache.writer import RunWriter
+from engine.agreement import complete_agreement
 from engine.config import ExplainConfig
+from engine.coverage import gap_notices
 from engine.images import SampleError
 from engine.ledger import Ledger
 from engine.plan import Plan, command, find_dataset, make_plan
 from engine.progress import Reporter, Silent
+from engine.trust import TRUST
 
 if TYPE_CHECKING:
     from engine.executors.local import Counts
+
+KEPT = (*TRUST, AGREEMENT)
+"""Statistics that belong to some methods alone: a run keeps them when it is completed with others."""
 
 
 @dataclass
@@ -112,21 +120,21 @@ def execute(plan: Plan, reporter: Reporter) -> Summary:
 
 
 def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter) -> Summary:
+    from engine.batch_rows import Recording
     from engine.executors.local import LocalExecutor
     from engine.preparation import Preparer
+    from engine.statistics import statistic_fields
     from engine.worker import Worker
 
     config, records = plan.config, plan.records
-    worker = Worker(
-        plan.model,
-        plan.explainer,
+    recording = Recording(
         plan.requests,
-        plan.targets,
         plan.manifest.default_method,
         plan.keys,
-        [field.name for field in plan.manifest.statistics],
+        [field.name for field in statistic_fields(plan.objects is not None)],
         plan.objects,
     )
+    worker = Worker(plan.model, plan.families, plan.targets, recording, plan.batch_size)
     threads = config.workers or os.cpu_count() or 1
     absent = _absent(plan, ledger)
     absent_by_content: dict[str, set[str]] = {}
@@ -138,7 +146,7 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
             worker,
             writer,
             reporter,
-            batch_size=plan.batch_size,
+            batch_size=plan.images_at_once,
             threads=threads,
             overlap=plan.model.device.type != "cpu",
             publish_every=config.publish_every,
@@ -158,8 +166,11 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
                 ledger = Ledger.read(writer.path, writer.manifest, plan.keys, only, ids)
     if absent:
         writer.publish({"samples": absent, "errors": absent})
+    if complete_agreement(writer, writer.manifest.default_method):
+        writer.compact()
+    writer.manifest.notices = [*plan.manifest.notices, *gap_notices(Run.open(writer.path), plan)]
     summary = Summary(str(config.out), len(records), executor.counts, removed=len(absent))
-    summary.notices = [*plan.manifest.notices, *_losses(plan, writer)]
+    summary.notices = [*writer.manifest.notices, *_losses(plan, writer)]
     return _measure(summary, writer)
 
 
@@ -226,13 +237,16 @@ def _enter(plan: Plan, writer: RunWriter) -> None:
     """Bring the manifest of the run up to date with the plan, and publish that work has begun."""
     manifest, planned = writer.manifest, plan.manifest
     if manifest is not planned:
-        for name in ("dataset", "model", "classes", "notices", "versions", "statistics"):
+        for name in ("dataset", "model", "classes", "notices", "versions"):
             setattr(manifest, name, getattr(planned, name))
+        named = {field.name for field in planned.statistics}
+        kept = [field for field in manifest.statistics if field.name in KEPT and field.name not in named]
+        manifest.statistics = planned.statistics + kept
         manifest.image_statistics = planned.image_statistics
         manifest.methods |= planned.methods
         manifest.targets = list(dict.fromkeys([*manifest.targets, *planned.targets]))
-        named = {entry["name"] for entry in planned.meta}
-        manifest.meta = planned.meta + [entry for entry in manifest.meta if entry["name"] not in named]
+        entered = {entry["name"] for entry in planned.meta}
+        manifest.meta = planned.meta + [entry for entry in manifest.meta if entry["name"] not in entered]
     manifest.state = "running"
     manifest.progress.planned = len(plan.records)
     writer.save()

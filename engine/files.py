@@ -112,3 +112,23 @@ def read_bytes(location: str) -> bytes:
     if not data:
         raise ReadError("empty", f"The file {location} has no bytes.")
     return data
+
+
+def parse_problem(error: ValueError | RecursionError) -> str:
+    """Return why a parser of TOML or JSON refuses a text, in words for a sentence."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    if "integer string conversion" in str(error):
+        return "it holds a number of thousands of digits"
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def is_text(value: str) -> bool:
+    """Tell whether a text can be written down; file names may hold bytes that are no characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in value

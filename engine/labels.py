@@ -6,6 +6,7 @@ import csv
 import difflib
 import io
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +14,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from cache.errors import ConfigError, DatasetError
-from engine.datasets import Dataset
-from engine.files import ReadError, is_folder, read_bytes
+from cache.errors import ConfigError, DatasetError, ModelError, shown
+from engine.datasets import Dataset, output_index
+from engine.files import ReadError, is_folder, is_text, is_url, parse_problem, read_bytes
 
 ClassMap = Mapping[str, str | int | None]
 
@@ -69,6 +70,23 @@ def read_classes(source: str) -> list[str]:
     return lines
 
 
+def declared_classes(value: object, where: str) -> list[str] | None:
+    """Return the class names that a network or a checkpoint declares, None where it declares no list of them.
+
+    Raises:
+        ModelError: a name is no text.
+    """
+    if not isinstance(value, list | tuple) or not value:
+        return None
+    for name in value:
+        if not isinstance(name, str | int) or not is_text(str(name)):
+            raise ModelError(
+                f"{where} declares the class name {shown(name)}, which is no text: correct its list of classes, or "
+                "give --classes FILE and leave the list out."
+            )
+    return [str(name) for name in value]
+
+
 def imagenet_classes() -> list[str]:
     """Return the 1,000 ImageNet class names that torchvision uses."""
     from torchvision.models import ResNet50_Weights
@@ -93,14 +111,20 @@ def read_class_map(source: str) -> dict[str, str | int | None]:
             pairs = tomllib.loads(text)
         else:
             pairs = _read_map_csv(text, source)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"The class map {source} is not valid {suffix.upper()}: {error}.") from error
+    except csv.Error as error:
+        raise ConfigError(
+            f"The class map {source} is no CSV of labels and classes: {str(error).rstrip('.')}."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"The class map {source} is not valid {suffix.upper()}: {parse_problem(error)}."
+        ) from error
     if not isinstance(pairs, dict) or not pairs:
         raise ConfigError(f"The class map {source} is empty: give it pairs of dataset label and class.")
     for label, target in pairs.items():
         if isinstance(target, bool) or not isinstance(target, str | int | None):
             raise ConfigError(
-                f"The class map {source} sends {label!r} to {target!r}: give a class name or an output index."
+                f"The class map {source} sends {shown(label)} to {shown(target)}: give a class name or an output index."
             )
     return {label: target if target != "" else None for label, target in pairs.items()}
 
@@ -178,7 +202,7 @@ class _Matcher:
         if label in self.class_map:
             return self._mapped(label, self.class_map[label])
         if self.labels_are_indices:
-            index = int(label)
+            index = output_index(label)
             if not 0 <= index < self.outputs:
                 self.unknown.append(label)
             return index
@@ -187,23 +211,23 @@ class _Matcher:
     def _mapped(self, label: str, target: str | int | None) -> int | None:
         if target is None:
             return None
-        if isinstance(target, str) and target not in self.exact and re.fullmatch(r"\d+", target):
-            target = int(target)
+        if isinstance(target, str) and target not in self.exact and re.fullmatch(r"[0-9]+", target):
+            target = output_index(target)
         if isinstance(target, int):
             if not 0 <= target < self.outputs:
                 raise ConfigError(
-                    f"The class map sends {label!r} to output {target}, but the outputs are 0 to {self.outputs - 1}."
+                    f"The class map sends {shown(label)} to output {shown(self.class_map[label])}, but the outputs are 0 to {self.outputs - 1}."
                 )
             return target
         if self.classes is None:
             raise ConfigError(
-                f"The class map sends {label!r} to the class {target!r}, but the model names no classes: "
+                f"The class map sends {shown(label)} to the class {shown(target)}, but the model names no classes: "
                 "give output indices, or name the outputs with --classes FILE."
             )
         found = self._named(label, target)
         if found is None:
             raise ConfigError(
-                f"The class map sends {label!r} to {target!r}, which is no class of the model"
+                f"The class map sends {shown(label)} to {shown(target)}, which is no class of the model"
                 f"{_suggest([target], self.classes)}."
             )
         return found
@@ -220,7 +244,7 @@ class _Matcher:
         if len(positions) > 1:
             choices = " or ".join(map(str, positions))
             raise DatasetError(
-                f"The label {label!r} fits {len(positions)} outputs of the model ({choices}): send it to one of these "
+                f"The label {shown(label)} fits {len(positions)} outputs of the model ({choices}): send it to one of these "
                 "indices with --class-map FILE, or use integer labels."
             )
         return positions[0]
@@ -235,7 +259,7 @@ class _Matcher:
         ]
 
     def unknown_error(self, dataset: Dataset) -> DatasetError:
-        named = ", ".join(repr(label) for label in self.unknown[:3])
+        named = ", ".join(shown(label) for label in self.unknown[:3])
         more = f" and {len(self.unknown) - 3} more" if len(self.unknown) > 3 else ""
         if self.labels_are_indices:
             return DatasetError(
@@ -295,7 +319,7 @@ def _read_map_csv(text: str, source: str) -> dict[str, str]:
     for row in rows:
         if len(row) != 2:
             raise ConfigError(
-                f"The class map {source} has a row of {len(row)} fields ({', '.join(row)[:60]!r}): "
+                f"The class map {source} has a row of {len(row)} fields ({shown(', '.join(row))}): "
                 "write two a row, dataset label and class."
             )
         pairs[row[0].strip()] = row[1].strip()
@@ -303,6 +327,7 @@ def _read_map_csv(text: str, source: str) -> dict[str, str]:
 
 
 def _read_text(source: str, option: str) -> str:
+    source = source if is_url(source) else os.path.expanduser(source)
     if is_folder(source):
         raise ConfigError(f"{option} {source} is a folder: give a file.")
     try:

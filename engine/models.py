@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cache.errors import ConfigError, ModelError
-from engine.architectures import Architecture, build
-from engine.checkpoints import load_checkpoint
+from cache.errors import ConfigError, ModelError, shown
+from engine.architectures import Architecture, build, mending
+from engine.checkpoints import Checkpoint, load_checkpoint
 from engine.preprocessing import Preprocessing, build_preprocessing, read_preprocessing
 
 _PROBE = 2
@@ -104,10 +105,6 @@ def load_model(
         raise ConfigError("--weights and --checkpoint exclude each other: give one of them.")
     where = resolve_device(device)
     file = None if checkpoint is None else load_checkpoint(checkpoint)
-    architecture = build(spec, weights, file, classes)
-    declared = architecture.preprocessing
-    if file is not None:
-        declared = {**declared, **read_preprocessing(file.preprocessing, file.path)}
     options = {
         "size": image_size,
         "resize": resize,
@@ -116,6 +113,24 @@ def load_model(
         "std": std,
         "interpolation": interpolation,
     }
+    with mending(f"The model {spec} fails"):  # every use of a module may run what somebody wrote
+        return _load(spec, weights, file, options, classes, native_size, where)
+
+
+def _load(
+    spec: str,
+    weights: str | None,
+    file: Checkpoint | None,
+    options: Mapping[str, Any],
+    classes: Sequence[str] | None,
+    native_size: tuple[int, int] | None,
+    where: torch.device,
+) -> LoadedModel:
+    """Build the network, lay the options over what it declares, and try it once."""
+    architecture = build(spec, weights, file, classes)
+    declared = architecture.preprocessing
+    if file is not None:
+        declared = {**declared, **read_preprocessing(file.preprocessing, file.path)}
     declared = _override(declared, read_preprocessing(options, "the command line"))
     notices = list(architecture.notices)
     if "size" not in declared and native_size is not None:
@@ -127,14 +142,16 @@ def load_model(
             f"{spec} declares no mean and std, so its pixels stay in 0 to 1: say --mean and --std where it was "
             "trained otherwise."
         )
-    module = architecture.module.eval()
+    module = architecture.module
+    module.eval()  # without its result: a network's own version may forget to return itself
+    _refuse_empty_weights(module, spec)
     preprocessing, probe = _try(module, declared, spec)
     outputs = _count_outputs(probe, spec)
     fingerprint = weights_fingerprint(module, architecture.name)
     notices += _suspicions(module, probe, spec)
     names = list(classes) if classes is not None else (file.classes if file else None) or architecture.classes
     _check_classes(names, max(outputs, 2), classes is not None, architecture)
-    module = _place(module, where)
+    _place(module, where)
     return LoadedModel(
         module,
         preprocessing,
@@ -150,16 +167,26 @@ def load_model(
     )
 
 
+def _refuse_empty_weights(module: nn.Module, spec: str) -> None:
+    """Refuse weights that have a shape and no values, as networks built under ``torch.device("meta")`` have."""
+    names = [name for name, value in (*module.named_parameters(), *module.named_buffers()) if value.is_meta]
+    if names:
+        raise ModelError(
+            f"The model {spec} has weights without values on the device 'meta', such as {names[0]}: build it on the cpu."
+        )
+
+
 def resolve_device(name: str) -> torch.device:
     """Return the device of a name, the best there is for ``auto`` (raises ConfigError where it is not there)."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        with warnings.catch_warnings(action="ignore"):
+            device = torch.device(name)
+            torch.empty(1, device=device)
+    except Exception as error:  # each backend is missing in a way of its own
         raise ConfigError(
-            f"The device {name!r} cannot be used on this machine: say --device auto or cpu."
+            f"The device {shown(name)} cannot be used on this machine: say --device auto or cpu."
         ) from error
     if device.type == "meta":
         raise ConfigError("The device 'meta' cannot compute: say --device auto or cpu.")
@@ -276,13 +303,13 @@ def _check_classes(
     )
 
 
-def _place(module: nn.Module, device: torch.device) -> nn.Module:
+def _place(module: nn.Module, device: torch.device) -> None:
     """Move the network to its device, in the memory format in which convolutions are fastest."""
     try:
-        return module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     except RuntimeError as error:
         if "out of memory" in str(error).lower():
             raise ModelError(
                 f"The model does not fit into the memory of {device}: say --device cpu."
             ) from error
-        return module.to(device)  # five-dimensional weights have no channels_last
+        module.to(device)  # five-dimensional weights have no channels_last

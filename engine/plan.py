@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cache.errors import MethodError, RunError
+from cache.errors import LayerError, MethodError, RunError
 from cache.manifest import Manifest
 from cache.run import Run
 from cache.schema import Field
@@ -26,16 +26,20 @@ from engine.ledger import EMBEDDINGS
 from engine.progress import Reporter
 from engine.records import Records
 from engine.targets import Targets, parse_targets
+from engine.verifying.reopening import remembered
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.attribution.activation import ActivationExplainer
     from engine.attribution.registry import MethodRequest
     from engine.attribution_rows import Objects
+    from engine.families import Families
+    from engine.layers import TargetLayer
     from engine.models import LoadedModel
 
 PREFERRED_DEFAULT = "gradcam"
+MANY_PASSES = 500
+"""So many passes an image fill batches even when images are few."""
 VERSIONED = ("torch", "torchvision", "timm", "numpy", "pillow", "pyarrow", "duckdb", "captum")
 
 
@@ -46,13 +50,26 @@ class Plan:
     config: ExplainConfig
     records: Records
     model: LoadedModel
-    explainer: ActivationExplainer
+    families: Families
     requests: tuple[MethodRequest, ...]
     targets: Targets
     manifest: Manifest
     keys: dict[str, str]
     objects: Objects | None
     batch_size: int
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that are explained together: fewer where each takes many passes, which fill batches of their own.
+
+        Progress and publication would come too rarely otherwise.
+        """
+        families = {request.method.family for request in self.requests}
+        drawn = max(int(r.parameters.get(name, 0)) for r in self.requests for name in ("samples", "masks"))
+        share = 4 if "gradient" in families else 1
+        if "perturbation" in families:
+            share = 16 if drawn >= MANY_PASSES else 8
+        return max(1, self.batch_size // share)
 
 
 def find_dataset(config: ExplainConfig) -> Dataset:
@@ -77,12 +94,13 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
     """Load the model and check everything that can be checked before work begins."""
     reporter.say(f"{len(dataset):,} images in {config.data}")
     reporter.say("Loading PyTorch and the model …")
-    from engine.attribution.activation import ActivationExplainer
     from engine.attribution.registry import parse_methods
+    from engine.batches import automatic_batch
+    from engine.families import Families
     from engine.labels import match_labels, read_class_map, read_classes
-    from engine.layers import find_target_layer, resolve_target_layer
     from engine.models import load_model
     from engine.statistics import statistic_fields
+    from engine.trust import trust_fields
 
     requests, default = _with_default(parse_methods(config.methods), config.out)
     named = read_classes(config.classes) if config.classes else None
@@ -106,29 +124,38 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
     match = match_labels(dataset, model.outputs, model.classes, class_map)
     targets = parse_targets(config.targets, match.classes)
     example = _example(model)
-    layer = (
-        resolve_target_layer(model.module, config.target_layer, example)
-        if config.target_layer
-        else find_target_layer(model.module, example)
-    )
-    explainer = ActivationExplainer(model.module, layer, example, scores=model.scores)
-    requests, refused = _usable(requests, explainer)
+    layer, problem = _target_layer(model, config.target_layer, example)
+    families = Families(model, layer, example, problem)
+    requests, refused = _usable(requests, families)
     notices = [*dataset.notices, *model.notices, *match.notices, *refused]
     default = default if default in {request.name for request in requests} else _default_method(requests)
     columns = dataset.records.column_names
     objects: Objects | None = "mask" if "mask" in columns else "boxes" if "boxes" in columns else None
     fields = statistic_fields(objects is not None)
     version = _statistics_version(fields)
-    keys = {request.name: f"{request.key(layer.identity)}-{version}" for request in requests}
+    keys = {request.name: f"{request.key(families.layer_identity)}-{version}" for request in requests}
     keys[EMBEDDINGS] = keys[default]
-    manifest = _manifest(config, dataset, model, layer.identity, match.classes)
-    manifest.notices = notices + _equivalences(explainer, requests, manifest, keys)
+    manifest = _manifest(config, dataset, model, families.layer_identity, match.classes)
+    manifest.notices = notices + _equivalences(families, requests, manifest, keys)
     manifest.default_method = default
-    manifest.statistics = fields
+    manifest.statistics = [*fields, *trust_fields(requests)]
     manifest.targets = list(config.targets)
     records = Records(dataset, match.label_indices(dataset))
-    size = config.batch_size if config.batch_size != "auto" else _batch_size(model)
-    return Plan(config, records, model, explainer, requests, targets, manifest, keys, objects, size)
+    gradients = any(request.method.family == "gradient" for request in requests)
+    size = config.batch_size if config.batch_size != "auto" else automatic_batch(model, example, gradients)
+    return Plan(config, records, model, families, requests, targets, manifest, keys, objects, size)
+
+
+def _target_layer(model: LoadedModel, named: str | None, example: Tensor) -> tuple[TargetLayer | None, str]:
+    """Return the layer that was named, or the one that is found, or None with the reason why there is none."""
+    from engine.layers import find_target_layer, resolve_target_layer
+
+    if named:
+        return resolve_target_layer(model.module, named, example), ""
+    try:
+        return find_target_layer(model.module, example), ""
+    except LayerError as error:
+        return None, str(error)
 
 
 def command(config: ExplainConfig) -> str:
@@ -145,10 +172,10 @@ def command(config: ExplainConfig) -> str:
 
 
 def _usable(
-    requests: tuple[MethodRequest, ...], explainer: ActivationExplainer
+    requests: tuple[MethodRequest, ...], families: Families
 ) -> tuple[tuple[MethodRequest, ...], list[str]]:
     """Leave out methods that this network cannot take, with a sentence each."""
-    reasons = {request.name: explainer.refusal(request.method) for request in requests}
+    reasons = {request.name: families.refusal(request) for request in requests}
     usable = tuple(request for request in requests if reasons[request.name] is None)
     refused = [
         f"{request.method.title} is left out: {reasons[request.name]}"
@@ -192,13 +219,15 @@ def _statistics_version(fields: Sequence[Field]) -> str:
 
 
 def _equivalences(
-    explainer: ActivationExplainer,
+    families: Families,
     requests: Sequence[MethodRequest],
     manifest: Manifest,
     keys: dict[str, str],
 ) -> list[str]:
     """Describe the methods in the manifest; say which coincide on this network."""
-    equivalent = explainer.equivalent([request.name for request in requests])
+    from engine.trust import trust_names
+
+    equivalent = families.equivalent([request.name for request in requests])
     for request in requests:
         method = request.method
         manifest.methods[method.name] = {
@@ -207,7 +236,9 @@ def _equivalences(
             "summary": method.summary,
             "key": keys[method.name],
             "parameters": dict(request.parameters),
-            "target_layer": explainer.layer.identity if "spatial_layer" in method.needs else None,
+            "target_layer": families.layer_identity if "spatial_layer" in method.needs else None,
+            "trust": list(trust_names(request)),
+            "columns": [column.name for column in method.columns],
             "signed": method.signed,
             "class_dependent": method.class_dependent,
             "reference": method.reference,
@@ -234,6 +265,7 @@ def _manifest(
             "split": config.split,
             "root": dataset.root,
             "kind": dataset.kind,
+            "config": remembered(config),
         },
         model={
             "source": config.model,
@@ -259,13 +291,6 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _batch_size(model: LoadedModel) -> int:
-    """Choose a batch that keeps the device busy: as many pixels as 32 photographs of 224 × 224, or 128 on a GPU."""
-    height, width = model.preprocessing.size
-    pixels = (32 if model.device.type == "cpu" else 128) * 224 * 224
-    return int(np.clip(pixels // (height * width), 4, 256))
 
 
 def _example(model: LoadedModel) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cache.errors import ConfigError
+from cache.errors import ConfigError, shown
 from cache.schema import MASK_SIZE
 from engine.images import ImageError
 
@@ -229,10 +229,10 @@ def read_preprocessing(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         ConfigError: an unknown key or a value of the wrong type.
     """
-    unknown = [str(key) for key in values if key not in KEYS]
+    unknown = [key for key in values if key not in KEYS]
     if unknown:
         raise ConfigError(
-            f"The preprocessing of {where} has the unknown key {unknown[0]!r}: use {_either(KEYS)}."
+            f"The preprocessing of {where} has the unknown key {shown(unknown[0])}: use {_either(KEYS)}."
         )
     read: dict[str, Any] = {}
     for key, value in values.items():
@@ -240,9 +240,14 @@ def read_preprocessing(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             continue
         try:
             read[key] = _READERS[key](value)
-        except (TypeError, ValueError) as error:
+        except (
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            RuntimeError,
+        ) as error:  # a tensor may be given, or infinity
             raise ConfigError(
-                f"The preprocessing of {where} has {key} = {value!r}, which is not {_EXPECTED[key]}."
+                f"The preprocessing of {where} has {key} = {shown(value)}, which is not {_EXPECTED[key]}."
             ) from error
     return read
 

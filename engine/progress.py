@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 LINE_SECONDS = 10.0
 """Where the output is not a terminal, one line is printed this often."""
@@ -40,6 +40,21 @@ class Silent:
         """Count nothing."""
 
 
+def speed(count: int, seconds: float) -> str:
+    """Say how fast images are explained: images a second, or seconds an image where that is more telling."""
+    if not count:
+        return ""
+    return f"{count / seconds:.1f} images/s" if count >= seconds else f"{seconds / count:.1f} s an image"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration for people: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class ConsoleReporter:
     """Reports to a terminal with a bar, and to a log file with a line every few seconds."""
 
@@ -58,7 +73,8 @@ class ConsoleReporter:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[counts]}", style="dim"),
         )
         try:
@@ -80,7 +96,7 @@ class ConsoleReporter:
         self._began = self._said = monotonic()
         if self._progress is not None:
             self._progress.start()
-            self._task = self._progress.add_task("Explaining", total=total, rate="", counts="")
+            self._task = self._progress.add_task("Explaining", total=total, rate="", left="", counts="")
 
     def advance(self, explained: int = 0, reused: int = 0, failed: int = 0) -> None:
         """Count samples that are finished."""
@@ -89,22 +105,37 @@ class ConsoleReporter:
         self._failed += failed
         if self._progress is not None and self._task is not None:
             self._progress.update(
-                self._task, completed=self._done, rate=f"{self._rate:.1f} images/s", counts=self._counts
+                self._task,
+                completed=self._done,
+                rate=speed(self._explained, self._seconds),
+                left=self._left,
+                counts=self._counts,
             )
         elif monotonic() - self._said >= LINE_SECONDS:
             self._said = monotonic()
-            left = (self._total - self._done) / self._rate if self._rate else 0.0
-            self.say(
-                f"{self._done} of {self._total} · {self._rate:.1f} images/s · {left:.0f} s left · {self._counts}"
+            told = (
+                f"{self._done:,} of {self._total:,}",
+                speed(self._explained, self._seconds),
+                self._left,
+                self._counts,
             )
+            self.say(" · ".join(part for part in told if part))
 
     @property
     def _done(self) -> int:
         return self._explained + self._reused + self._failed
 
     @property
-    def _rate(self) -> float:
-        return self._done / max(monotonic() - self._began, 1e-3)
+    def _seconds(self) -> float:
+        return max(monotonic() - self._began, 1e-3)
+
+    @property
+    def _left(self) -> str:
+        """Say how long the rest takes at the pace so far, as if none of it were reused."""
+        if not self._explained:
+            return ""
+        left = (self._total - self._done) * self._seconds / self._explained
+        return f"{duration(left)} left" if self._done < self._total else ""
 
     @property
     def _counts(self) -> str:

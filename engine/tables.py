@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ def read_table(spec: str, text_columns: Iterable[Sequence[str | None]] = ()) -> 
             table = pa.parquet.read_table(io.BytesIO(data))
         else:
             table = _read_csv(data, spec, {name for names in text_columns for name in names if name})
-    except (pa.ArrowException, csv.Error, OSError, EOFError) as error:
+    except (pa.ArrowException, csv.Error, OSError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0][:160].rstrip(".") if str(error) else type(error).__name__
         raise DatasetError(f"The table {spec} cannot be read: {reason}; mend or export it again.") from error
     except UnicodeDecodeError as error:

@@ -57,7 +57,7 @@ def parse_targets(asked: Iterable[str], classes: Sequence[str]) -> Targets:
             true = True
         elif target.startswith("top:"):
             count = target.removeprefix("top:")
-            if not (count.isascii() and count.isdigit()) or not 1 <= int(count) <= TOP_STORED:
+            if count not in map(str, range(1, TOP_STORED + 1)):
                 raise ConfigError(f"--targets {target} is not possible: ask for top:1 to top:{TOP_STORED}.")
             top = int(count)
         else:
@@ -75,7 +75,7 @@ def _output(name: str, classes: Sequence[str]) -> int:
         )
     if outputs:
         return outputs[0]
-    if name.isascii() and name.isdigit() and int(name) < len(classes):
+    if name in map(str, range(len(classes))):
         return int(name)
     close = get_close_matches(name, classes, 3)
     hint = (

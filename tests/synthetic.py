@@ -28,15 +28,14 @@ from cache.schema import (
     table_of_method,
 )
 from cache.writer import RunWriter
-from tests.synthetic_story import ATTENDED, GROUNDS, PENULTIMATE, SIDE, Story, draw_maps, measure, thumbnail
+from tests.synthetic_methods import KINDS, SUPERPIXEL_COLUMNS, maps_of, superpixel_columns
+from tests.synthetic_story import ATTENDED, GROUNDS, PENULTIMATE, SIDE, Story, measure, thumbnail
 
 CLASSES = ("wolf", "husky", "fox", "cat")
 METHODS = {
-    "gradcam": ("Grad-CAM", 7),
-    "layercam": ("Layer-CAM", 14),
-    "gradcampp": ("Grad-CAM++", 7),
-    "eigencam": ("Eigen-CAM", 7),
+    name: (KINDS[name].title, KINDS[name].size) for name in ("gradcam", "layercam", "gradcampp", "eigencam")
 }
+"""The methods of most tests; `tests.synthetic_methods.KINDS` holds all there are."""
 POOL = 256
 """Different thumbnails drawn; larger runs use them again."""
 CHUNK = 2_000
@@ -80,7 +79,7 @@ def make_run(
         path: Where; must not hold a run.
         samples: Rows of `samples`; the last two are copies of the first two images, under other ids.
         classes: Names of the outputs, at least two; two may be alike.
-        methods: Names out of `METHODS`, the first being the default.
+        methods: Names out of `KINDS`, the first being the default.
         seed: Other seeds give other runs; the same seed gives the same rows.
         labelled: Whether the true classes are known.
         masks: Whether most samples have an object mask.
@@ -115,14 +114,16 @@ def make_run(
         default_method=methods[0],
         methods={
             name: {
-                "title": METHODS[name][0],
-                "family": "activation",
+                "title": KINDS[name].title,
+                "family": KINDS[name].family,
                 "key": f"{name}-1",
                 "parameters": {},
-                "signed": False,
-                "class_dependent": name != "eigencam",
+                "signed": KINDS[name].signed,
+                "class_dependent": KINDS[name].class_dependent,
                 "reference": "",
-                "equivalent": [],
+                "equivalent": [
+                    other for other in KINDS[name].equivalent if other in methods and other != name
+                ],
             }
             for name in methods
         },
@@ -254,15 +255,11 @@ def _mask(story: Story, i: int) -> bytes:
 
 
 def _attributions(story: Story, rows: NDArray[np.int64], method: str, labelled: bool) -> pa.Table:
-    size = METHODS[method][1]
-    sharpness = {"gradcam": 1.0, "layercam": 0.7}.get(method, 1.2)
+    kind = KINDS[method]
     wrong = rows[story.pred[rows] != story.label[rows]] if labelled else rows[:0]
-    maps = np.concatenate(
-        [
-            draw_maps(story, rows, size, sharpness, own=True),
-            draw_maps(story, wrong, size, sharpness, own=False),
-        ]
-    )
+    drawn = [maps_of(story, some, kind, own) for some, own in ((rows, True), (wrong, False)) if len(some)]
+    maps = np.concatenate(drawn)
+    extras = SUPERPIXEL_COLUMNS if kind.superpixels else ()
     degenerate, values, corners = measure(maps)
     data, scales = encode_maps(maps)
     explained = np.concatenate([rows, wrong])
@@ -270,14 +267,15 @@ def _attributions(story: Story, rows: NDArray[np.int64], method: str, labelled: 
         "content": [story.content(i) for i in explained],
         "target": np.concatenate([story.pred[rows], story.label[wrong]]),
         "degenerate": degenerate,
-        "height": pa.array([size] * len(maps), pa.int16()),
-        "width": pa.array([size] * len(maps), pa.int16()),
+        "height": pa.array([kind.size] * len(maps), pa.int16()),
+        "width": pa.array([kind.size] * len(maps), pa.int16()),
         "scale": scales,
         "map": pa.array(data, pa.binary()),
+        **(superpixel_columns(story, rows, wrong, kind) if extras else {}),
         **{name: _nullable(column) for name, column in values.items()},
         **{name: _nullable(corners[:, k]) for k, name in enumerate(CORNERS)},
     }
-    return pa.table(columns, schema=attribution_schema([field.name for field in STATISTICS]))
+    return pa.table(columns, schema=attribution_schema([field.name for field in STATISTICS], extras))
 
 
 def _embeddings(story: Story, rows: NDArray[np.int64], schema: pa.Schema) -> pa.Table:

@@ -195,14 +195,14 @@ def _classes(context: PageContext, labelled: bool) -> None:
         if labelled
         else f"{len(table):,} predicted classes; click a cell for its samples."
     )
-    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1, "width": 104}
+    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1, "width": 90}
     columns = {
         "name": st.column_config.TextColumn("Class", pinned=True),
         "n": st.column_config.NumberColumn(
-            "Images", help="Samples of the class", format="localized", width=58
+            "Images", help="Samples of the class", format="localized", width=52
         ),
         "wrong": st.column_config.NumberColumn(
-            "Wrong", help="Samples of the class called another", format="localized", width=58
+            "Wrong", help="Samples of the class called another", format="localized", width=52
         ),
         "recall": st.column_config.ProgressColumn(
             "Recall",
@@ -211,7 +211,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
             **percent,
         ),
         "predicted": st.column_config.NumberColumn(
-            "Called", help="Samples called this class", format="localized", width=58
+            "Called", help="Samples called this class", format="localized", width=52
         ),
         "precision": st.column_config.ProgressColumn(
             "Precision",
@@ -223,7 +223,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
             "Confidence", help="Mean confidence where this class is predicted", format="percent", width=82
         ),
         "mistaken": st.column_config.TextColumn(
-            "Mistaken for", help="The class its samples are most often called instead", width=118
+            "Mistaken for", help="The class its samples are most often called instead", width=104
         ),
     }
     order = ("name", "n", "wrong", "recall", "mistaken", "predicted", "precision", "mean_confidence")

@@ -2,6 +2,7 @@
 // Data of the run reaches the page through textContent and attributes only, never as HTML.
 
 const instances = new WeakMap();
+const SVG = "http://www.w3.org/2000/svg";
 const SIDE = 128; // pixels of the longer side of a coloured map; CSS stretches it over the image
 const SETTLE = 300; // milliseconds without a change before the server learns of the view, for the URL
 
@@ -37,8 +38,11 @@ function weights(cells, pixels) {
   return table;
 }
 
-function paint(canvas, map, colours, floor) {
-  const [height, width, values] = map;
+// A signed map's bytes lie about ZERO: its colour says which way, and its opacity how far from nothing.
+const ZERO = 128;
+function paint(canvas, map, tables, floor) {
+  const [height, width, values, signed] = map;
+  const colours = signed ? tables.signed : tables.plain;
   const scale = SIDE / Math.max(height, width);
   const h = Math.max(1, Math.round(height * scale));
   const w = Math.max(1, Math.round(width * scale));
@@ -67,7 +71,8 @@ function paint(canvas, map, colours, floor) {
       image.data[at] = colours[v * 3];
       image.data[at + 1] = colours[v * 3 + 1];
       image.data[at + 2] = colours[v * 3 + 2];
-      image.data[at + 3] = Math.round(255 * (floor + ((1 - floor) * v) / 255));
+      const strength = signed ? Math.min(1, Math.abs(v - ZERO) / (255 - ZERO)) : v / 255;
+      image.data[at + 3] = Math.round(255 * (floor + (1 - floor) * strength));
     }
   context.putImageData(image, 0, 0);
 }
@@ -75,7 +80,7 @@ function paint(canvas, map, colours, floor) {
 class Gallery {
   constructor(root) {
     this.root = root;
-    this.view = { overlay: true, opacity: 70, method: "", size: 150 };
+    this.view = { overlay: true, opacity: 70, method: "", size: 150, object: true };
     this.serial = null;
     this.shown = null;
     this.tiles = [];
@@ -96,16 +101,27 @@ class Gallery {
     this.bar.append(this.labelled("Attention", this.overlay));
     this.opacity = this.range(10, 100, 5, (value) => this.set({ opacity: value }));
     this.bar.append(this.labelled("Opacity", this.opacity));
+    this.object = element("input", "switch");
+    this.object.type = "checkbox";
+    this.object.setAttribute("role", "switch");
+    this.object.onchange = () => this.set({ object: this.object.checked });
+    this.objectLabel = this.labelled("Object", this.object);
+    this.objectLabel.firstChild.append(element("i", "swatch"));
+    this.bar.append(this.objectLabel);
     this.methods = element("div", "methods");
     this.methods.setAttribute("role", "radiogroup");
     this.methods.setAttribute("aria-label", "Attribution method");
-    this.bar.append(this.methods);
+    this.list = element("select", "list");
+    this.list.setAttribute("aria-label", "Attribution method");
+    this.list.onchange = () => this.set({ method: this.list.value });
+    this.bar.append(this.methods, this.list);
     this.size = this.range(90, 400, 10, (value) => this.set({ size: value }));
     this.bar.append(this.labelled("Size", this.size));
-    this.scale = element("div", "scale");
-    this.scaleBar = element("canvas");
-    this.scale.append(element("span", "", "least"), this.scaleBar, element("span", "", "most attention"));
-    this.bar.append(this.scale);
+    this.scales = element("div", "scales");
+    this.scale = this.colourScale("least", "most attention");
+    this.signedScale = this.colourScale("against", "for the class");
+    this.scales.append(this.scale, this.signedScale);
+    this.bar.append(this.scales);
     this.groups = element("div", "groups");
     this.hint = element("div", "hint");
     for (const [key, text] of [["arrows", "move"], ["space", "attention"], ["1–9", "method"], ["enter", "open"]]) {
@@ -122,6 +138,22 @@ class Gallery {
     const label = element("label", "");
     label.append(element("span", "", text), input);
     return label;
+  }
+
+  colourScale(low, high) {
+    const scale = element("div", "scale");
+    scale.append(element("span", "", low), element("canvas"), element("span", "", high));
+    return scale;
+  }
+
+  fillScale(scale, colours) {
+    const canvas = scale.querySelector("canvas");
+    canvas.width = 256;
+    canvas.height = 1;
+    const context = canvas.getContext("2d");
+    const line = context.createImageData(256, 1);
+    for (let v = 0; v < 256; v++) line.data.set([...colours.slice(v * 3, v * 3 + 3), 255], v * 4);
+    context.putImageData(line, 0, 0);
   }
 
   range(low, high, step, change) {
@@ -143,7 +175,7 @@ class Gallery {
     if (data.key !== this.shown) {
       this.shown = data.key;
       this.data = data;
-      this.colours = bytes(data.colours);
+      this.tables = { plain: bytes(data.colours), signed: bytes(data.signedColours) };
       this.fill();
     } else {
       this.data = data;
@@ -154,18 +186,31 @@ class Gallery {
   fill() {
     const { data } = this;
     const focused = this.root.getRootNode().activeElement?.classList.contains("tile");
-    this.bar.hidden = !data.toolbar;
+    this.bar.hidden = !data.toolbar && !data.legend;
+    this.bar.classList.toggle("bare", !data.toolbar);
     this.hint.hidden = !data.toolbar || !data.groups.some((group) => group.tiles.some((tile) => tile.href));
-    this.scaleBar.width = 256;
-    this.scaleBar.height = 1;
-    const context = this.scaleBar.getContext("2d");
-    const line = context.createImageData(256, 1);
-    for (let v = 0; v < 256; v++) line.data.set([...this.colours.slice(v * 3, v * 3 + 3), 255], v * 4);
-    context.putImageData(line, 0, 0);
-    this.methods.hidden = data.methods.length < 2;
-    this.methods.style.display = data.methods.length < 2 ? "none" : "";
+    this.fillScale(this.scale, this.tables.plain);
+    this.fillScale(this.signedScale, this.tables.signed);
+    this.objectLabel.style.display = Object.keys(data.shapes).length ? "" : "none";
+    this.objectLabel.title = data.shapeSource ? `The object's outline, from ${data.shapeSource}` : "";
+    this.fillMethods(data.methods);
+    this.tiles = [];
+    const arranged = data.layout === "cards" ? "groups cards" : data.groups.length === 2 ? "groups two" : "groups";
+    this.groups.className = arranged;
+    this.groups.replaceChildren(
+      ...data.groups.flatMap((group) => (group.heading ? [element("h3", "", group.heading), this.group(group)] : [this.group(group)])),
+    );
+    this.focus = Math.min(this.focus, Math.max(0, this.tiles.length - 1));
+    this.rove(focused);
+  }
+
+  // Few methods are buttons side by side; many are a list, ordered by family.
+  fillMethods(methods) {
+    const many = methods.length > 9;
+    this.methods.style.display = methods.length < 2 || many ? "none" : "";
+    this.list.style.display = many ? "" : "none";
     this.methods.replaceChildren(
-      ...data.methods.map((method, i) => {
+      ...methods.map((method, i) => {
         const button = element("button", "", method.title);
         button.setAttribute("role", "radio");
         button.dataset.method = method.name;
@@ -174,19 +219,27 @@ class Gallery {
         return button;
       }),
     );
-    this.tiles = [];
-    this.groups.className = data.groups.length === 2 ? "groups two" : "groups";
-    this.groups.replaceChildren(...data.groups.map((group) => this.group(group)));
-    this.focus = Math.min(this.focus, Math.max(0, this.tiles.length - 1));
-    this.rove(focused);
+    this.list.replaceChildren();
+    for (const family of new Set(methods.map((method) => method.family))) {
+      const group = element("optgroup");
+      group.label = family || "Methods";
+      for (const method of methods.filter((one) => one.family === family)) {
+        const option = element("option", "", method.title);
+        option.value = method.name;
+        group.append(option);
+      }
+      this.list.append(group);
+    }
   }
 
   group(group) {
     const box = element("section", "group");
     const title = element("h4", "", group.title || "");
     title.hidden = !group.title;
+    if (group.note) title.append(" ", element("span", "aside", group.note));
     const list = element("ul", `tiles ${this.data.layout}`);
     list.setAttribute("aria-label", group.title || "Samples");
+    list.style.setProperty("--across", String(group.tiles.length));
     for (const tile of group.tiles) {
       const item = element("li");
       item.append(this.tile(tile));
@@ -220,16 +273,34 @@ class Gallery {
     image.src = this.data.images[tile.image] || "";
     if (tile.ratio) frame.style.aspectRatio = image.style.aspectRatio = String(tile.ratio);
     frame.append(image);
-    const maps = Object.fromEntries(Object.entries(tile.maps || {}).map(([name, map]) => [name, map && [map[0], map[1], bytes(map[2])]]));
+    const maps = Object.fromEntries(Object.entries(tile.maps || {}).map(([name, map]) => [name, map && [map[0], map[1], bytes(map[2]), map[3]]]));
     const place = tile.place || [0, 0, 1, 1];
     if (tile.outline) frame.append(this.placed(element("div", "crop"), place));
     const canvas = this.placed(element("canvas"), place);
     canvas.setAttribute("aria-hidden", "true");
     const missing = element("div", "missing", "no positive attention");
-    if (tile.maps) frame.append(canvas, missing);
+    if (tile.maps) frame.append(canvas);
+    if (tile.shape && this.data.shapes[tile.shape]) frame.append(this.shape(this.data.shapes[tile.shape], place));
+    if (tile.maps) frame.append(missing);
     node.append(frame, this.caption(tile));
     this.tiles.push({ node, canvas, missing, maps, fixed: tile.method });
     return node;
+  }
+
+  // A light line within a dark one shows on any picture.
+  shape(path, place) {
+    const svg = document.createElementNS(SVG, "svg");
+    svg.setAttribute("class", "shape");
+    svg.setAttribute("viewBox", "0 0 1 1");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("aria-hidden", "true");
+    for (const kind of ["halo", "line"]) {
+      const line = document.createElementNS(SVG, "path");
+      line.setAttribute("class", kind);
+      line.setAttribute("d", path);
+      svg.append(line);
+    }
+    return this.placed(svg, place);
   }
 
   placed(node, [x0, y0, x1, y1]) {
@@ -265,7 +336,10 @@ class Gallery {
     this.overlay.checked = view.overlay;
     this.opacity.value = view.opacity;
     this.size.value = view.size;
+    this.object.checked = view.object;
+    this.list.value = view.method;
     root.classList.toggle("off", !view.overlay);
+    root.classList.toggle("plain", !view.object);
     root.style.setProperty("--opacity", String(view.opacity / 100));
     root.style.setProperty("--tile", `${view.size}px`);
     for (const button of this.methods.children) {
@@ -273,15 +347,22 @@ class Gallery {
       button.setAttribute("aria-checked", String(chosen));
       button.tabIndex = chosen ? 0 : -1;
     }
-    if (repaint) for (const tile of this.tiles) this.draw(tile);
+    if (!repaint) return;
+    const drawn = this.tiles.map((tile) => this.draw(tile)).filter(Boolean);
+    const signed = drawn.some((map) => map[3]);
+    this.signedScale.style.display = signed ? "" : "none";
+    this.scale.style.display = signed && drawn.every((map) => map[3]) ? "none" : "";
   }
 
   draw(tile) {
-    const map = tile.maps[tile.fixed || this.view.method];
+    const name = tile.fixed || this.view.method;
+    const map = tile.maps[name];
+    tile.missing.textContent = name in tile.maps ? "no positive attention" : this.data.partial ? "loading …" : "no map for this class";
     tile.missing.hidden = Boolean(map);
     tile.missing.style.display = map ? "none" : "";
     tile.canvas.style.display = map ? "" : "none";
-    if (map) paint(tile.canvas, map, this.colours, this.data.floor);
+    if (map) paint(tile.canvas, map, this.tables, this.data.floor);
+    return map;
   }
 
   rove(focus) {
@@ -290,7 +371,7 @@ class Gallery {
   }
 
   key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target === this.list) return;
     const inBar = this.bar.contains(event.target);
     const digit = /^[1-9]$/.test(event.key) ? this.data.methods[Number(event.key) - 1] : null;
     if (digit) {

@@ -6,14 +6,22 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
-from dashboard.rendering import COLOURS, OVERLAY_FLOOR, FloatMap, quantise
+from dashboard.rendering import (
+    COLOURS,
+    MAP_LIMIT,
+    OVERLAY_FLOOR,
+    SIGNED_COLOURS,
+    FloatMap,
+    quantise,
+    quantise_signed,
+)
 from dashboard.session import integer_param, param, set_params
 
 SIZES = (90, 400)
@@ -21,6 +29,9 @@ OPACITIES = (10, 100)
 DEFAULT_SIZE = 150
 DEFAULT_OPACITY = 70
 
+_TABLE, _SIGNED_TABLE = (
+    base64.b64encode(table.tobytes()).decode("ascii") for table in (COLOURS, SIGNED_COLOURS)
+)
 _HERE = Path(__file__).resolve().parent
 _MOUNT: ComponentRenderer = st.components.v2.component(
     "gazelake_gallery",
@@ -29,7 +40,8 @@ _MOUNT: ComponentRenderer = st.components.v2.component(
     js=(_HERE / "gallery.js").read_text("utf-8"),
 )
 
-EncodedMap = tuple[int, int, str]
+EncodedMap = tuple[int, int, str, bool]
+"""A map as the browser draws it: rows, columns, a byte a cell in base64, and whether it is signed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class Tile:
         title: What hovering shows.
         place: Where on the picture the maps lie: x0, y0, x1, y1 in its fractions.
         outline: Whether that place is outlined and the rest dimmed.
+        shape: Key among the gallery's shapes of the object's outline, which lies in that place.
         ratio: Width of the picture by its height, so that nothing jumps while it loads.
     """
 
@@ -66,15 +79,25 @@ class Tile:
     title: str = ""
     place: tuple[float, float, float, float] | None = None
     outline: bool = False
+    shape: str = ""
     ratio: float | None = None
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tiles under one heading."""
+    """Tiles under one title.
+
+    Attributes:
+        tiles: The tiles.
+        title: The title; it may be empty.
+        heading: Heading above this group and those that follow until the next heading.
+        note: A faint line after the title.
+    """
 
     tiles: Sequence[Tile]
     title: str = ""
+    heading: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,7 @@ class View:
     overlay: bool = True
     opacity: int = DEFAULT_OPACITY
     size: int = DEFAULT_SIZE
+    object: bool = True
 
     def params(self, default_method: str) -> dict[str, str | None]:
         """Return the view as parameters of the URL; what is as usual is left out."""
@@ -93,6 +117,7 @@ class View:
             "overlay": None if self.overlay else "0",
             "opacity": None if self.opacity == DEFAULT_OPACITY else str(self.opacity),
             "tile": None if self.size == DEFAULT_SIZE else str(self.size),
+            "object": None if self.object else "0",
         }
 
     @classmethod
@@ -104,6 +129,7 @@ class View:
             bool(reported.get("overlay", fallback.overlay)),
             _bounded(opacity, OPACITIES, fallback.opacity),
             _bounded(size, SIZES, fallback.size),
+            bool(reported.get("object", fallback.object)),
         )
 
 
@@ -118,15 +144,18 @@ def view_of_url(method: str) -> View:
         param("overlay", "1") != "0",
         integer_param("opacity", DEFAULT_OPACITY, *OPACITIES),
         integer_param("tile", DEFAULT_SIZE, *SIZES),
+        param("object", "1") != "0",
     )
 
 
-def encoded(attribution: FloatMap | None) -> EncodedMap | None:
-    """Bring a map into the form that the browser draws: rows, columns and a byte a cell."""
-    cells = None if attribution is None else quantise(attribution)
+def encoded(attribution: FloatMap | None, signed: bool = False, limit: int = MAP_LIMIT) -> EncodedMap | None:
+    """Bring a map into the form that the browser draws, at most ``limit`` cells a side."""
+    if attribution is None:
+        return None
+    cells = quantise_signed(attribution, limit) if signed else quantise(attribution, limit)
     if cells is None:
         return None
-    return cells.shape[0], cells.shape[1], base64.b64encode(cells.tobytes()).decode("ascii")
+    return cells.shape[0], cells.shape[1], base64.b64encode(cells.tobytes()).decode("ascii"), signed
 
 
 @dataclass
@@ -147,9 +176,15 @@ class Gallery:
         images: Picture by key, as a URL.
         methods: Name and title of each method that the toolbar offers, in the order of the digits.
         default_method: The run's default, which the URL need not name.
-        toolbar: Whether the toolbar and the hint about keys are shown.
-        layout: ``fill`` rows with tiles, ``fit`` few tiles to the width, or keep them at a ``fixed`` size.
+        toolbar: Whether the toolbar and the hint about keys are shown; without it only the scales of colours are.
+        layout: ``fill`` rows with tiles, ``fit`` few tiles to the width, keep them at a ``fixed`` size, or each group
+            on a card of its own.
         size: Width of tiles where neither the URL nor a toolbar sets one.
+        families: Family of each method, by which a long list of them is ordered.
+        partial: Whether tiles carry the maps of some methods only, and more come when they are asked for.
+        shapes: Outlines of objects by key, as SVG paths in fractions of the tile's place.
+        shape_source: Where the outlines come from, for the legend.
+        legend: Whether the scales of colours are shown where there is no toolbar.
     """
 
     groups: Sequence[Group]
@@ -157,15 +192,26 @@ class Gallery:
     methods: Sequence[tuple[str, str]]
     default_method: str
     toolbar: bool = True
-    layout: Literal["fill", "fit", "fixed"] = "fill"
+    layout: Literal["fill", "fit", "fixed", "cards"] = "fill"
     size: int | None = None
-    colours: str = field(default=base64.b64encode(COLOURS.tobytes()).decode("ascii"), repr=False)
+    families: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False
+    shapes: Mapping[str, str] = field(default_factory=dict)
+    shape_source: str = ""
+    legend: bool = False
 
     def data(self, view: View, serial: int) -> dict[str, Any]:
         """Return what the browser is sent."""
-        groups = [{"title": g.title, "tiles": [_plain(t) for t in g.tiles]} for g in self.groups]
-        methods = [{"name": name, "title": title} for name, title in self.methods]
-        shown = json.dumps([groups, methods, sorted(self.images), self.toolbar, self.layout])
+        groups = [
+            {"title": g.title, "heading": g.heading, "note": g.note, "tiles": [_plain(t) for t in g.tiles]}
+            for g in self.groups
+        ]
+        methods = [
+            {"name": name, "title": title, "family": self.families.get(name, "")}
+            for name, title in self.methods
+        ]
+        rest = [self.toolbar, self.layout, self.legend, self.partial, dict(self.shapes), self.shape_source]
+        shown = json.dumps([groups, methods, sorted(self.images), *rest])
         lengths = "".join(str(len(url)) for url in self.images.values())
         return {
             "key": hashlib.blake2b((shown + lengths).encode(), digest_size=12).hexdigest(),
@@ -174,7 +220,12 @@ class Gallery:
             "methods": methods,
             "toolbar": self.toolbar,
             "layout": self.layout,
-            "colours": self.colours,
+            "legend": self.legend,
+            "partial": self.partial,
+            "shapes": dict(self.shapes),
+            "shapeSource": self.shape_source,
+            "colours": _TABLE,
+            "signedColours": _SIGNED_TABLE,
             "floor": OVERLAY_FLOOR,
             "serial": serial,
             "view": {
@@ -182,6 +233,7 @@ class Gallery:
                 "overlay": view.overlay,
                 "opacity": view.opacity,
                 "size": self.size or view.size,
+                "object": view.object,
             },
         }
 
@@ -208,7 +260,7 @@ class Gallery:
             state: _Sent = st.session_state[memo]
             view = View.of(st.session_state[key].get("view") or {}, names, state.reported)
             if self.size:
-                view = View(view.method, view.overlay, view.opacity, state.reported.size)
+                view = replace(view, size=state.reported.size)
             state.reported = view
             set_params(**view.params(self.default_method))
 
@@ -230,7 +282,7 @@ def _plain(tile: Tile) -> dict[str, Any]:
     values = {
         "id": tile.id, "image": tile.image, "text": tile.text, "alt": tile.alt, "href": tile.href,
         "method": tile.method, "value": tile.value, "note": tile.note, "title": tile.title,
-        "mark": list(tile.mark) if tile.mark else None, "outline": tile.outline, "ratio": tile.ratio,
+        "mark": list(tile.mark) if tile.mark else None, "outline": tile.outline, "ratio": tile.ratio, "shape": tile.shape,
         "place": list(tile.place) if tile.place else None,
         "maps": None if tile.maps is None else {name: list(m) if m else None for name, m in tile.maps.items()},
     }  # fmt: skip

@@ -1,95 +1,45 @@
-// Draws a region over the mean image and its mean attention, and tells Python only when the hand lets go.
-// Regions are fractions of the image: {kind: "box", x0, y0, x1, y1}, {kind: "polygon", points: [[x, y], …]}
-// or {kind: "mask"}, which cannot be drawn here and arrives with `cells`, the rectangles that it covers.
+// Draws a region over a picture and its attention. While the hand draws, Python is asked what the shape would hold,
+// one question at a time; when the hand lets go, it is told the region. Shapes are described in `region_shapes.js`.
 
-const SVG = "http://www.w3.org/2000/svg";
-const GRID = 14;
-const SMALLEST = 0.012;
 const PATIENCE = 10000; // milliseconds that an answer may take before the server's word counts again
+const EVERY = 90; // at least so many milliseconds between two questions while drawing
+const HISTORY = 100;
 const pickers = new WeakMap();
-
-const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
-const round = (value) => Math.round(value * 10000) / 10000;
-const near = (value) => Math.round(value * GRID) / GRID;
-const percent = (value) => `${Math.round(value * 100)}%`;
-
-function make(name, attributes, parent) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  parent.appendChild(element);
-  return element;
-}
-
-function rectangle(x0, y0, x1, y1, width, height) {
-  const [l, t, r, b] = [x0 * width, y0 * height, x1 * width, y1 * height];
-  return `M${l} ${t}H${r}V${b}H${l}Z`;
-}
-
-function outline(region, cells, width, height) {
-  if (!region) return "";
-  if (region.kind === "box") return rectangle(region.x0, region.y0, region.x1, region.y1, width, height);
-  if (region.kind === "polygon") {
-    return "M" + region.points.map(([x, y]) => `${x * width} ${y * height}`).join("L") + "Z";
-  }
-  return (cells ?? []).map(([x0, y0, x1, y1]) => rectangle(x0, y0, x1, y1, width, height)).join("");
-}
-
-// Ramer–Douglas–Peucker: a lasso of hundreds of points becomes a link that can still be sent around.
-function simplify(points, tolerance) {
-  if (points.length < 3) return points;
-  const [[ax, ay], [bx, by]] = [points[0], points[points.length - 1]];
-  const length = Math.hypot(bx - ax, by - ay);
-  let furthest = 0;
-  let index = 0;
-  for (let i = 1; i < points.length - 1; i += 1) {
-    const [x, y] = points[i];
-    const away = length
-      ? Math.abs((bx - ax) * (ay - y) - (ax - x) * (by - ay)) / length
-      : Math.hypot(x - ax, y - ay);
-    if (away > furthest) [furthest, index] = [away, i];
-  }
-  if (furthest <= tolerance) return [points[0], points[points.length - 1]];
-  const left = simplify(points.slice(0, index + 1), tolerance);
-  return left.slice(0, -1).concat(simplify(points.slice(index), tolerance));
-}
-
-function areaOf(points) {
-  let twice = 0;
-  points.forEach(([x, y], i) => {
-    const [nx, ny] = points[(i + 1) % points.length];
-    twice += x * ny - nx * y;
-  });
-  return Math.abs(twice) / 2;
-}
+const PARTS = [
+  "stage", "photo", "heat", "invite", "answer", "presets", "told", "snap", "size", "radius", "alpha", "undo", "redo", "clear",
+];
 
 class Picker {
   constructor(root) {
     this.root = root;
-    for (const name of ["stage", "photo", "heat", "invite", "presets", "told", "snap", "alpha", "clear"]) {
-      this[name] = root.querySelector(`.${name}`);
-    }
+    for (const name of PARTS) this[name] = root.querySelector(`.${name}`);
     this.svg = this.stage.querySelector("svg");
     this.tools = [...root.querySelectorAll("[data-tool]")];
-    this.tool = "box";
-    this.region = null;
-    this.cells = [];
-    this.drag = null;
-    this.waiting = null;
-    this.sent = null;
-    this.sentAt = 0;
+    Object.assign(this, { region: null, drag: null, waiting: null, sent: null, sentAt: 0, past: [], future: [] });
+    Object.assign(this, { asked: 0, askedAt: 0, answered: 0, asking: null, cursor: null, hover: false });
     this.alpha.value = "60";
+    this.radius.value = "4";
     this.tools.forEach((button) => (button.onclick = () => this.choose(button.dataset.tool)));
     this.clear.onclick = () => this.commit(null);
+    this.undo.onclick = () => this.back(this.past, this.future);
+    this.redo.onclick = () => this.back(this.future, this.past);
     this.alpha.oninput = () => this.fade();
+    this.radius.oninput = () => this.draw();
     this.snap.onchange = () => this.draw();
     this.stage.onpointerdown = (event) => this.start(event);
     this.stage.onpointermove = (event) => this.move(event);
-    this.stage.onpointerup = (event) => this.finish(event);
+    this.stage.onpointerup = () => this.finish();
     this.stage.onpointercancel = () => this.abandon();
+    this.stage.onpointerleave = () => this.leave();
     this.stage.onkeydown = (event) => this.key(event);
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.stage);
     this.fade();
+    this.choose("box");
+  }
+
+  get painting() {
+    return this.tool === "brush" || this.tool === "eraser";
   }
 
   update(data, send) {
@@ -102,12 +52,32 @@ class Picker {
     this.alpha.disabled = !data.heat;
     this.buttons(data.presets);
     this.sent ??= data.turn;
+    this.tell(data.answer);
     // While a hand draws, keys are still counted, or an answer to something older arrives, the server is behind.
     const behind = data.turn < this.sent && Date.now() - this.sentAt < PATIENCE;
     if (this.drag || this.waiting || behind) return;
-    this.region = data.region ?? null;
-    this.cells = data.cells ?? [];
+    this.adopt(data.region ?? null);
+  }
+
+  // A region that was chosen elsewhere on the page: undoing brings back what was here.
+  adopt(region) {
+    const own = this.heard !== this.sent;
+    this.heard = this.sent;
+    if (!own && JSON.stringify(region) !== JSON.stringify(this.region)) this.remember();
+    this.region = region;
     this.draw();
+  }
+
+  tell(answer) {
+    if (!answer) return;
+    this.answered = Math.max(this.answered, answer.asked);
+    if (answer.asked < this.asked && this.drag) return;
+    this.answer.replaceChildren();
+    answer.words.forEach((words, i) => {
+      const part = document.createElement(i % 2 ? "b" : "span");
+      part.textContent = words;
+      this.answer.appendChild(part);
+    });
   }
 
   show(image, url, alt) {
@@ -117,30 +87,31 @@ class Picker {
   }
 
   buttons(presets) {
-    const names = JSON.stringify(presets.map((preset) => preset.name));
-    if (this.presets.dataset.names !== names) {
-      this.presets.dataset.names = names;
-      this.presets.replaceChildren();
-      for (const preset of presets) {
-        const button = document.createElement("button");
-        button.type = "button";
-        button.dataset.preset = preset.name;
-        const icon = make("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, button);
-        make("path", { d: outline(preset.region, preset.cells, 16, 16) }, icon);
-        // Corners, halves and quadrants say by their picture what they are; the three others have room for a word.
-        if (preset.named) button.append(preset.title);
-        button.classList.toggle("named", preset.named);
-        button.setAttribute("aria-label", preset.title);
-        button.title = preset.title;
-        button.onclick = () => this.commit(preset.region, preset.cells);
-        this.presets.appendChild(button);
-      }
+    const names = JSON.stringify(presets);
+    if (this.offered === names) return;
+    this.offered = names;
+    this.presets.replaceChildren();
+    for (const preset of presets) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.dataset.preset = preset.name;
+      const icon = make("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, button);
+      make("path", { d: outline(preset.region, 16, 16).area }, icon);
+      // Corners, halves and quadrants say by their picture what they are; the others have room for a word.
+      if (preset.named) button.append(preset.title);
+      button.classList.toggle("named", preset.named);
+      button.setAttribute("aria-label", preset.title);
+      button.title = preset.title;
+      button.onclick = () => this.commit(preset.region);
+      this.presets.appendChild(button);
     }
   }
 
   choose(tool) {
     this.tool = tool;
     this.tools.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.tool === tool)));
+    this.size.classList.toggle("off", !this.painting);
+    this.radius.disabled = !this.painting;
     this.draw();
   }
 
@@ -163,98 +134,138 @@ class Picker {
     this.stage.setPointerCapture(event.pointerId);
     const from = this.at(event);
     const grip = event.target.dataset?.grip;
-    const before = { region: this.region, cells: this.cells };
-    if (grip) this.drag = { grip, from, box: this.region, before };
+    const before = this.region;
+    if (this.painting) {
+      this.drag = { grip: "paint", from, before };
+      this.cursor = from;
+      this.paint(from, from);
+    } else if (grip) this.drag = { grip, from, box: this.region, before };
     else if (this.tool === "box") this.drag = { grip: "new", from, before };
     else this.drag = { grip: "lasso", points: [from], before };
   }
 
   move(event) {
-    if (!this.drag) return;
     const [x, y] = this.at(event);
+    if (this.painting) this.cursor = [x, y];
+    this.hover = true;
+    if (!this.drag) return this.painting ? this.brush() : undefined;
     const { grip, from, box } = this.drag;
-    if (grip === "lasso") {
+    if (grip === "paint") {
+      this.paint(from, [x, y]);
+      this.drag.from = [x, y];
+    } else if (grip === "lasso") {
       const last = this.drag.points[this.drag.points.length - 1];
       if (Math.hypot(x - last[0], y - last[1]) > 0.006) this.drag.points.push([x, y]);
       this.region = { kind: "polygon", points: this.drag.points };
     } else if (grip === "new") {
-      this.region = this.tidy(from[0], from[1], x, y);
+      this.region = tidy(this.snap.checked, from[0], from[1], x, y);
     } else if (grip === "body") {
-      this.region = this.shifted(box, x - from[0], y - from[1]);
+      this.region = shifted(this.snap.checked, box, x - from[0], y - from[1]);
     } else {
       const [l, r] = [grip.includes("w") ? x : box.x0, grip.includes("e") ? x : box.x1];
       const [t, b] = [grip.includes("n") ? y : box.y0, grip.includes("s") ? y : box.y1];
-      this.region = this.tidy(l, t, r, b);
+      this.region = tidy(this.snap.checked, l, t, r, b);
     }
     this.drag.moved = true;
+    this.draw();
+    this.ask();
+  }
+
+  paint(from, to) {
+    const cells = this.region?.cells ?? painted(this.region);
+    stroke(cells, from, to, Number(this.radius.value), this.tool === "brush" ? 1 : 0, this.data?.aspect || 1);
+    this.region = { kind: "mask", rows: CELLS, cols: CELLS, cells };
     this.draw();
   }
 
   finish() {
     if (!this.drag) return;
-    const { before, moved } = this.drag;
+    const { before, moved, grip } = this.drag;
     this.drag = null;
-    let region = moved ? this.region : null;
-    if (region?.kind === "polygon") {
-      const points = simplify(region.points, 0.004).map((point) => point.map(round));
-      region = points.length >= 3 && areaOf(points) > SMALLEST ** 2 ? { kind: "polygon", points } : null;
-    } else if (region && (region.x1 - region.x0 < SMALLEST || region.y1 - region.y0 < SMALLEST)) {
-      region = null;
-    }
-    // A stray click is not a region: what was there stays.
-    if (region) this.commit(region);
-    else {
-      Object.assign(this, before);
-      this.draw();
-    }
+    const region = moved || grip === "paint" ? finished(this.region) : null;
+    // A stray click is not a region: what was there stays. Erasing all of it clears.
+    const erased = grip === "paint" && !region && before;
+    this.region = before;
+    if (region || erased) this.commit(region);
+    else this.forget();
   }
 
   abandon() {
     if (!this.drag) return;
-    Object.assign(this, this.drag.before);
+    this.region = this.drag.before;
     this.drag = null;
+    this.forget();
+  }
+
+  // The answer goes back to the shape that stays.
+  forget() {
     this.draw();
+    if (!this.askedAt) return;
+    this.asked += 1;
+    this.send("drawing", { region: this.region, asked: this.asked });
   }
 
-  tidy(xa, ya, xb, yb) {
-    const fit = this.snap.checked ? near : round;
-    const [x0, x1] = [fit(Math.min(xa, xb)), fit(Math.max(xa, xb))];
-    const [y0, y1] = [fit(Math.min(ya, yb)), fit(Math.max(ya, yb))];
-    return { kind: "box", x0, y0, x1, y1 };
-  }
-
-  shifted(box, dx, dy) {
-    const fit = this.snap.checked ? near : round;
-    const [width, height] = [box.x1 - box.x0, box.y1 - box.y0];
-    const x0 = clamp(fit(box.x0 + dx), 0, 1 - width);
-    const y0 = clamp(fit(box.y0 + dy), 0, 1 - height);
-    return { kind: "box", x0: round(x0), y0: round(y0), x1: round(x0 + width), y1: round(y0 + height) };
+  leave() {
+    this.hover = false;
+    if (!this.drag) this.brush();
   }
 
   key(event) {
+    const letter = event.key.toLowerCase();
+    if ((event.ctrlKey || event.metaKey) && (letter === "z" || letter === "y")) {
+      if (letter === "z" && !event.shiftKey) this.back(this.past, this.future);
+      else this.back(this.future, this.past);
+      event.preventDefault();
+      event.stopPropagation();
+      return;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const tools = { b: "box", l: "lasso", p: "brush", e: "eraser" };
     const step = steps[event.key];
-    if (step) {
-      const size = this.snap.checked ? 1 / GRID : 0.5 / GRID;
-      const box = this.region?.kind === "box" ? this.region : { kind: "box", x0: 0.25, y0: 0.25, x1: 0.75, y1: 0.75 };
-      if (this.region?.kind !== "box") this.region = box;
-      else if (event.shiftKey) {
-        const x1 = clamp(box.x1 + step[0] * size, box.x0 + size, 1);
-        const y1 = clamp(box.y1 + step[1] * size, box.y0 + size, 1);
-        this.region = this.tidy(box.x0, box.y0, x1, y1);
-      } else this.region = this.shifted(box, step[0] * size, step[1] * size);
-      this.cells = [];
+    if (step && this.painting) this.steer(step, event.shiftKey);
+    else if (step) this.nudge(step, event.shiftKey);
+    else if (this.painting && (event.key === " " || event.key === "Enter")) this.dab();
+    else if (this.painting && (event.key === "[" || event.key === "]")) {
+      this.radius.value = String(Number(this.radius.value) + (event.key === "]" ? 1 : -1));
       this.draw();
-      this.later();
     } else if (event.key === "Escape") {
       if (this.drag) this.abandon();
       else if (this.region) this.commit(null);
-    } else if (event.key === "b") this.choose("box");
-    else if (event.key === "l") this.choose("lasso");
+    } else if (tools[event.key]) this.choose(tools[event.key]);
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  steer([right, down], far) {
+    const [x, y] = this.cursor ?? [0.5, 0.5];
+    const size = (far ? 6 : 2) / CELLS;
+    this.cursor = [clamp(x + right * size), clamp(y + down * size)];
+    this.hover = true;
+    this.draw();
+  }
+
+  dab() {
+    this.cursor ??= [0.5, 0.5];
+    this.hover = true;
+    this.before ??= { region: this.region };
+    this.paint(this.cursor, this.cursor);
+    this.later();
+  }
+
+  nudge(step, resize) {
+    this.before ??= { region: this.region };
+    const size = this.snap.checked ? 1 / GRID : 0.5 / GRID;
+    const box = this.region?.kind === "box" ? this.region : { kind: "box", x0: 0.25, y0: 0.25, x1: 0.75, y1: 0.75 };
+    if (this.region?.kind !== "box") this.region = box;
+    else if (resize) {
+      const x1 = clamp(box.x1 + step[0] * size, box.x0 + size, 1);
+      const y1 = clamp(box.y1 + step[1] * size, box.y0 + size, 1);
+      this.region = tidy(this.snap.checked, box.x0, box.y0, x1, y1);
+    } else this.region = shifted(this.snap.checked, box, step[0] * size, step[1] * size);
+    this.draw();
+    this.later();
   }
 
   // Keys come in bursts: the server hears of the last one.
@@ -267,14 +278,55 @@ class Picker {
     if (!this.waiting) return;
     clearTimeout(this.waiting);
     this.waiting = null;
-    this.commit(this.region);
+    const region = finished(this.region);
+    if (this.before) this.region = this.before.region;
+    this.commit(region);
   }
 
-  commit(region, cells = []) {
+  // What would the shape hold? One question at a time; the newest shape is asked about when the answer is there.
+  ask() {
+    if (this.asking || !this.send) return;
+    const open = this.asked > this.answered && Date.now() - this.askedAt < PATIENCE / 5;
+    const rest = EVERY - (Date.now() - this.askedAt);
+    if (open || rest > 0) {
+      this.asking = setTimeout(() => {
+        this.asking = null;
+        if (this.drag) this.ask();
+      }, Math.max(rest, 20));
+      return;
+    }
+    const region = this.drag ? finished(this.region) : null;
+    if (!region) return;
+    this.asked += 1;
+    this.askedAt = Date.now();
+    this.send("drawing", { region, asked: this.asked });
+  }
+
+  remember() {
+    this.past.push(this.region);
+    if (this.past.length > HISTORY) this.past.shift();
+    this.future.length = 0;
+  }
+
+  back(from, to) {
+    this.settle();
+    if (this.drag || !from.length) return;
+    to.push(this.region);
+    this.tellServer(from.pop());
+  }
+
+  commit(region) {
     clearTimeout(this.waiting);
     this.waiting = null;
+    this.before = null;
+    if (JSON.stringify(region) !== JSON.stringify(this.region)) this.remember();
+    this.tellServer(region);
+  }
+
+  tellServer(region) {
+    clearTimeout(this.asking);
+    this.asking = null;
     this.region = region;
-    this.cells = cells;
     this.draw();
     this.sent += 1;
     this.sentAt = Date.now();
@@ -287,57 +339,44 @@ class Picker {
     const { svg, region } = this;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     svg.replaceChildren();
-    if (this.snap.checked) {
+    if (this.snap.checked && !this.painting) {
       for (let i = 1; i < GRID; i += 1) {
         make("line", { class: "grid", x1: (i / GRID) * width, x2: (i / GRID) * width, y1: 0, y2: height }, svg);
         make("line", { class: "grid", y1: (i / GRID) * height, y2: (i / GRID) * height, x1: 0, x2: width }, svg);
       }
     }
-    const shape = outline(region, this.cells, width, height);
-    if (shape) {
-      const whole = rectangle(0, 0, 1, 1, width, height);
-      make("path", { class: "shade", d: whole + shape, "fill-rule": "evenodd" }, svg);
-      if (region.kind !== "mask") {
-        // A mask arrives as many rectangles, whose inner edges would look like a region of their own.
-        make("path", { class: "edge-under", d: shape }, svg);
-        make("path", { class: "edge", d: shape }, svg);
-      }
+    if (this.data?.object) {
+      const scaled = { d: this.data.object, transform: `scale(${width} ${height})`, "vector-effect": "non-scaling-stroke" };
+      make("path", { class: "object", ...scaled }, svg);
     }
-    if (region?.kind === "box" && this.tool === "box") this.grips(region, width, height);
+    const { area, edge } = outline(region, width, height);
+    if (area) {
+      make("path", { class: "shade", d: rectangle(0, 0, 1, 1, width, height) + area, "fill-rule": "evenodd" }, svg);
+      make("path", { class: "edge-under", d: edge }, svg);
+      make("path", { class: "edge", d: edge }, svg);
+    }
+    if (region?.kind === "box" && this.tool === "box") grips(svg, region, width, height);
+    this.brush();
     this.invite.hidden = Boolean(region);
-    this.invite.textContent =
-      this.tool === "box" ? "Drag a box, or pick a preset below" : "Draw around an area, or pick a preset below";
+    this.invite.textContent = `${INVITATIONS[this.tool]}, or pick a preset below`;
+    this.undo.disabled = !this.past.length;
+    this.redo.disabled = !this.future.length;
     const chosen = JSON.stringify(region);
     for (const button of this.presets.children) {
       const preset = this.data?.presets.find((each) => each.name === button.dataset.preset);
       button.setAttribute("aria-pressed", String(region !== null && JSON.stringify(preset?.region) === chosen));
     }
-    this.told.textContent = this.sentence(region);
+    this.told.textContent = guidance(this.tool, region);
   }
 
-  sentence(region) {
-    if (!region) return "No region yet. With the image in focus, an arrow key starts a box.";
-    if (region.kind === "box") {
-      const { x0, y0, x1, y1 } = region;
-      const where = `${percent(x0)} to ${percent(x1)} across, ${percent(y0)} to ${percent(y1)} down`;
-      return `${where}. Arrow keys move it, with Shift they resize it, Escape clears.`;
-    }
-    return region.kind === "polygon" ? "A drawn shape. Escape clears." : "A preset. Escape clears.";
-  }
-
-  grips({ x0, y0, x1, y1 }, width, height) {
-    const [l, t, r, b] = [x0 * width, y0 * height, x1 * width, y1 * height];
-    make("rect", { class: "body", "data-grip": "body", x: l, y: t, width: r - l, height: b - t }, this.svg);
-    const places = {
-      nw: [l, t], n: [(l + r) / 2, t], ne: [r, t], e: [r, (t + b) / 2],
-      se: [r, b], s: [(l + r) / 2, b], sw: [l, b], w: [l, (t + b) / 2],
-    };
-    for (const [grip, [x, y]] of Object.entries(places)) {
-      const cursor = `cursor:${grip}-resize`;
-      // A finger needs more than the nine pixels that are drawn.
-      make("circle", { "data-grip": grip, cx: x, cy: y, r: 12, fill: "transparent", style: cursor }, this.svg);
-      make("rect", { class: "handle", "data-grip": grip, x: x - 4.5, y: y - 4.5, width: 9, height: 9, style: cursor }, this.svg);
-    }
+  brush() {
+    this.svg.querySelectorAll(".cursor").forEach((ring) => ring.remove());
+    if (!this.painting || !this.cursor || !this.hover) return;
+    const [width, height] = [this.stage.clientWidth, this.stage.clientHeight];
+    const place = { cx: this.cursor[0] * width, cy: this.cursor[1] * height };
+    const r = (Number(this.radius.value) / CELLS) * Math.min(width, height);
+    make("circle", { class: "cursor under", ...place, r }, this.svg);
+    make("circle", { class: `cursor ${this.tool}`, ...place, r }, this.svg);
   }
 }
 
@@ -350,6 +389,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   picker.update(data, setTriggerValue);
   return () => {
     clearTimeout(picker.waiting);
+    clearTimeout(picker.asking);
     picker.observer.disconnect();
     pickers.delete(parentElement);
   };

@@ -1,7 +1,8 @@
 """Explaining with the activation family: one forward pass, and one backward pass through the head, for all of it.
 
 The target layer's output is detached and made a leaf, so that the graph holds the head only; the methods
-themselves are in :mod:`engine.attribution.cams`.
+themselves are in :mod:`engine.attribution.cams`. Attention rollout, in :mod:`engine.attribution.attention`, takes a
+forward pass of its own and needs no target layer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from cache.errors import LayerError, MethodError, ModelError
 from cache.maps import area_matrix
+from engine.attribution.attention import Attention, Readout, read_attention
 from engine.attribution.cams import FAMILY, Evidence, at_least_float32
 from engine.attribution.registry import Method, MethodRequest
 from engine.layers import Capture, TargetLayer, capturing, last_linear, trace
@@ -63,15 +65,15 @@ class ActivationResult:
         logits: The network's output, (N, outputs).
         scores: One score a class, (N, classes); two for a single logit.
         targets: Classes explained, (N, T); −1 where none was asked for.
-        activations: The target layer's output, (N, C, h, w).
-        penultimate: Input of the last linear layer, or the mean activations, (N, d) float32.
+        activations: The target layer's output, (N, C, h, w); of tokens those of the patches; None without a layer.
+        penultimate: Input of the last linear layer, or the mean activations, or the logits, (N, d) float32.
         maps: Method name to maps (N, T, h, w), float32, unscaled; NaN where the target is −1.
     """
 
     logits: Tensor
     scores: Tensor
     targets: Tensor
-    activations: Tensor
+    activations: Tensor | None
     penultimate: Tensor
     maps: dict[str, Tensor]
 
@@ -83,9 +85,11 @@ class ActivationExplainer:
 
     Args:
         module: The network; its output is (N, outputs).
-        layer: Where to look, from `find_target_layer` or `resolve_target_layer`.
+        layer: Where to look, from `find_target_layer` or `resolve_target_layer`; None where the network has no
+            such layer: logits, scores and features are given all the same.
         example: A batch of one or more inputs on the network's device, to learn what kind of head it has.
         scores: Turns logits into one score a class, as a single logit z becomes (−z, z).
+        layer_problem: Sentence that says why there is no layer, for those who ask for a method on one.
 
     Attributes:
         head: The linear head, where the scores are one linear layer of the mean activations.
@@ -99,25 +103,38 @@ class ActivationExplainer:
     def __init__(
         self,
         module: nn.Module,
-        layer: TargetLayer,
+        layer: TargetLayer | None,
         example: Tensor,
         scores: Callable[[Tensor], Tensor] = lambda logits: logits,
+        layer_problem: str = "",
     ) -> None:
         self.module = module
         self.layer = layer
         self.scores = scores
+        self.layer_problem = layer_problem
+        self._example = example
+        self._readout: Readout | str | None = None
         self._linear = last_linear(trace(module, example), layer)
         self._frozen = False
         self.pooled = False
         self.differentiable = False
         self.head: LinearHead | None = None
-        self._probe(example)
+        if layer is None:
+            with self._capturing(False):
+                self._forward(example)
+        else:
+            self._probe(example)
 
     def refusal(self, method: Method) -> str | None:
         """Return the sentence that says why this network cannot take a method, None where it can."""
         name = type(self.module).__name__
-        if method.family != FAMILY or "attention" in method.needs:
+        if method.family != FAMILY:
             return f"{method.title} is not one of the methods on a layer's activations."
+        if "attention" in method.needs:
+            readout = self._attention()
+            return readout if isinstance(readout, str) else None
+        if self.layer is None:
+            return self.layer_problem or f"{method.title} needs a layer with positions, and {name} has none."
         if "linear_head" in method.needs and self.head is None:
             return (
                 f"{method.title} needs a head of global average pooling and one linear layer after "
@@ -161,40 +178,60 @@ class ActivationExplainer:
         for request in methods:
             if reason := self.refusal(request.method):
                 raise MethodError(reason)
-        gradients = any("gradients" in request.method.needs for request in methods)
+        attending = [request for request in methods if "attention" in request.method.needs]
+        looking = [request for request in methods if request not in attending]
+        gradients = any("gradients" in request.method.needs for request in looking)
         with self._capturing(gradients) as capture:
             logits, scores = self._forward(batch)
-            activations = self._activations(capture)
             chosen = targets(scores.detach()) if callable(targets) else targets
             chosen = chosen.to(scores.device)
-            maps = self._maps(activations, scores, chosen, methods, gradients)
+            leaf = None if self.layer is None else self._leaf(capture)
+            maps = {} if leaf is None else self._maps(leaf, scores, chosen, looking, gradients)
+        maps |= self._attended(batch, chosen, attending)
         return ActivationResult(
             logits.detach(),
             scores.detach(),
             chosen,
-            activations.detach(),
-            self._penultimate(capture, len(batch)),
-            maps,
+            None if leaf is None else self._grid(leaf.detach()),
+            self._penultimate(capture, logits.detach()),
+            {request.name: maps[request.name] for request in methods},
         )
+
+    def _attended(
+        self, batch: Tensor, targets: Tensor, methods: Sequence[MethodRequest]
+    ) -> dict[str, Tensor]:
+        """Compute (N, T, h, w) maps of the methods on attention, a forward pass each."""
+        maps = {}
+        for request in methods:
+            readout = self._attention()
+            assert isinstance(readout, Readout)  # `refusal` has let it pass
+            with torch.no_grad():
+                found = request.method.compute(Attention(self.module, batch, readout), **request.parameters)
+            maps[request.name] = _for_every_target(found, targets)
+        return maps
+
+    def _attention(self) -> Readout | str:
+        if self._readout is None:
+            self._readout = read_attention(self.module, self._example)
+        return self._readout
 
     def _maps(
         self,
-        activations: Tensor,
+        leaf: Tensor,
         scores: Tensor,
         targets: Tensor,
         methods: Sequence[MethodRequest],
         gradients: bool,
     ) -> dict[str, Tensor]:
         """Compute (N, T, h, w) maps of every method, a column of targets at a time."""
-        detached = activations.detach()
+        detached = self._grid(leaf.detach())
         rows, columns = targets.shape
         empty = detached.new_full((rows, columns, *detached.shape[2:]), torch.nan, dtype=torch.float32)
         maps = {request.name: empty.clone() for request in methods}
         for request in methods:
             if not request.method.class_dependent:
                 common = request.method.compute(Evidence(detached), **request.parameters)
-                wanted = (targets >= 0)[:, :, None, None]
-                maps[request.name] = torch.where(wanted, common.float()[:, None], torch.nan)
+                maps[request.name] = _for_every_target(common, targets)
         dependent = [request for request in methods if request.method.class_dependent]
         for column in range(columns if dependent else 0):
             asked = targets[:, column] >= 0
@@ -207,7 +244,8 @@ class ActivationExplainer:
                 with torch.enable_grad():  # a network with a no_grad block of its own leaves it off
                     chosen = scores.gather(1, classes[:, None])[:, 0]
                     total = torch.where(asked, chosen, 0).sum()
-                (gradient,) = torch.autograd.grad(total, activations, retain_graph=column < columns - 1)
+                (gradient,) = torch.autograd.grad(total, leaf, retain_graph=column < columns - 1)
+                gradient = self._grid(gradient)
                 if self.pooled:
                     gradient = gradient[:, :, :1, :1]
             weights = self.head.weight[classes] if self.head else None
@@ -236,18 +274,24 @@ class ActivationExplainer:
             )
         return logits, self.scores(logits)
 
-    def _activations(self, capture: Capture) -> Tensor:
+    def _grid(self, output: Tensor) -> Tensor:
+        assert self.layer is not None
+        return self.layer.grid(output)
+
+    def _leaf(self, capture: Capture) -> Tensor:
+        """Return the layer's whole output, tokens and their prefix as they are."""
         if capture.activations is None:
+            name = self.layer.name if self.layer else ""
             raise LayerError(
-                f"layer '{self.layer.name}' did not run in the forward pass: "
+                f"layer '{name}' did not run in the forward pass: "
                 "name one that every input passes through with --target-layer."
             )
         return capture.activations
 
-    def _penultimate(self, capture: Capture, count: int) -> Tensor:
-        features = capture.features
+    def _penultimate(self, capture: Capture, logits: Tensor) -> Tensor:
+        features, count = capture.features, len(logits)
         if features is None or features.shape[0] != count or features[0].numel() != features.shape[-1]:
-            features = self._activations(capture).detach().mean((2, 3))
+            features = logits if self.layer is None else self._grid(self._leaf(capture).detach()).mean((2, 3))
         return features.flatten(1).float()
 
     @contextmanager
@@ -279,7 +323,7 @@ class ActivationExplainer:
         )
         with self._capturing(False, disturb) as capture:
             logits, scores = self._forward(example)
-            self.head = self._linear_head(self._activations(capture), logits, scores)
+            self.head = self._linear_head(self._grid(self._leaf(capture)), logits, scores)
 
     def _gradient_of_mixture(
         self, example: Tensor, replace: Callable[[Tensor], Tensor] | None
@@ -292,8 +336,8 @@ class ActivationExplainer:
             mixture = torch.randn(scores.shape, generator=generator).to(scores)
             with torch.enable_grad():
                 total = (scores * mixture).sum()
-            (gradient,) = torch.autograd.grad(total, self._activations(capture), allow_unused=True)
-        return gradient
+            (gradient,) = torch.autograd.grad(total, self._leaf(capture), allow_unused=True)
+        return None if gradient is None else self._grid(gradient)
 
     def _linear_head(self, activations: Tensor, logits: Tensor, scores: Tensor) -> LinearHead | None:
         """Return the head if the scores equal the last linear layer of the mean activations, or these themselves."""
@@ -303,7 +347,7 @@ class ActivationExplainer:
         if self._linear is not None:
             linear = self._linear.module
             assert isinstance(linear, nn.Linear)
-            weight = linear.weight.detach().to(mean)
+            weight = linear.weight.detach().to_dense().to(mean)
             bias = bias if linear.bias is None else linear.bias.detach().to(mean)
         if weight.shape != (outputs, channels):
             return None
@@ -317,6 +361,11 @@ class ActivationExplainer:
         if not bool(visible & agrees):
             return None
         return LinearHead(weight, bias)
+
+
+def _for_every_target(maps: Tensor, targets: Tensor) -> Tensor:
+    """Return maps (N, h, w) that are the same for every class as (N, T, h, w), NaN where none is asked for."""
+    return torch.where((targets >= 0)[:, :, None, None], maps.float()[:, None], torch.nan)
 
 
 def _same_everywhere(gradient: Tensor) -> bool:

@@ -90,7 +90,7 @@ class Evidence:
     needs=("spatial_layer", "linear_head", "forward_only"),
     signed=True,
     passes="1 forward, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def cam(evidence: Evidence) -> Tensor:
     """M = Σ_k w_k A_k, with w the linear layer's weights of the class."""
@@ -105,7 +105,7 @@ def cam(evidence: Evidence) -> Tensor:
     reference="Selvaraju et al. 2017, arXiv:1610.02391",
     needs=("spatial_layer", "gradients"),
     passes="1 forward, 1 backward through the head, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def gradcam(evidence: Evidence) -> Tensor:
     """M = ReLU(Σ_k mean(g_k) A_k)."""
@@ -120,7 +120,7 @@ def gradcam(evidence: Evidence) -> Tensor:
     reference="Chattopadhyay et al. 2018, arXiv:1710.11063",
     needs=("spatial_layer", "gradients"),
     passes="1 forward, 1 backward through the head, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def gradcampp(evidence: Evidence) -> Tensor:
     """M = ReLU(Σ_k A_k Σ_ij α_ij ReLU(g_ij)), α = g² / (2 g² + ΣA · g³) = 1 / (2 + ΣA · g) where g ≠ 0.
@@ -145,7 +145,7 @@ def gradcampp(evidence: Evidence) -> Tensor:
     reference="Fu et al. 2020, arXiv:2008.02312",
     needs=("spatial_layer", "gradients"),
     passes="1 forward, 1 backward through the head, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def xgradcam(evidence: Evidence) -> Tensor:
     """M = ReLU(Σ_k A_k Σ_ij g_ij A_ij / ΣA), a weight of 0 where ΣA = 0."""
@@ -165,7 +165,7 @@ def xgradcam(evidence: Evidence) -> Tensor:
     needs=("spatial_layer", "gradients"),
     signed=True,
     passes="1 forward, 1 backward through the head, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def hirescam(evidence: Evidence) -> Tensor:
     """M = Σ_k g_k ⊙ A_k."""
@@ -180,7 +180,7 @@ def hirescam(evidence: Evidence) -> Tensor:
     reference="Jiang et al. 2021, doi:10.1109/TIP.2021.3089943",
     needs=("spatial_layer", "gradients"),
     passes="1 forward, 1 backward through the head, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def layercam(evidence: Evidence) -> Tensor:
     """M = ReLU(Σ_k ReLU(g_k) ⊙ A_k)."""
@@ -206,7 +206,7 @@ def layercam(evidence: Evidence) -> Tensor:
     signed=True,
     class_dependent=False,
     passes="1 forward, shared by the family",
-    presets=("fast",),
+    presets=("fast", "standard", "thorough"),
 )
 def eigencam(evidence: Evidence, center: bool = False) -> Tensor:
     """M = A v₁, with v₁ the first right singular vector of A as a (positions × channels) matrix; ΣM ≥ 0.

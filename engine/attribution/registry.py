@@ -17,15 +17,27 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from cache.errors import MethodError
+from cache.schema import Column
 
 Family = Literal["activation", "gradient", "perturbation"]
 Need = Literal["gradients", "spatial_layer", "linear_head", "attention", "forward_only"]
 Value = bool | int | float | str
 
-PRESETS: dict[str, str] = {"fast": "the activation family, all from one forward pass"}
+PRESETS: dict[str, str] = {
+    "fast": "the activation family, all from one forward pass",
+    "standard": "the activation and the gradient family",
+    "thorough": "every method, the perturbation family included: thousands of forward passes an image",
+}
 """Names that stand for several methods; each method says which of them it belongs to."""
 
-_MODULES = ("engine.attribution.cams",)
+_MODULES = (
+    "engine.attribution.cams",
+    "engine.attribution.attention",
+    "engine.attribution.sensitivity",
+    "engine.attribution.occlusions",
+    "engine.attribution.superpixel_methods",
+    "engine.attribution.ablations",
+)
 """Modules whose import registers the built-in methods."""
 
 _METHODS: dict[str, Method] = {}
@@ -122,6 +134,8 @@ class Method:
         class_dependent: Whether the map of another class differs.
         passes: What it costs for one image and class, in words.
         presets: Names of the presets that it belongs to.
+        columns: Columns of its own that it keeps beside its maps.
+        trust: Numbers of `engine.trust.TRUST` that come with each of its maps.
         version: Raised whenever the implementation's result changes, so that stored maps are recomputed.
     """
 
@@ -137,6 +151,8 @@ class Method:
     class_dependent: bool = True
     passes: str = "1 forward"
     presets: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    trust: tuple[str, ...] = ()
     version: int = 1
 
     def resolve(self, given: Mapping[str, Value] | None = None) -> dict[str, Value]:
@@ -199,6 +215,8 @@ def register(
     class_dependent: bool = True,
     passes: str = "1 forward",
     presets: Iterable[str] = (),
+    columns: Iterable[Column] = (),
+    trust: Iterable[str] = (),
     version: int = 1,
 ) -> Callable[[Compute], Compute]:
     """Return a decorator that registers a function as a method; see :class:`Method` for the words."""
@@ -224,6 +242,8 @@ def register(
             class_dependent=class_dependent,
             passes=passes,
             presets=tuple(presets),
+            columns=tuple(columns),
+            trust=tuple(trust),
             version=version,
         )
         return compute

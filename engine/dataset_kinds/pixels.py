@@ -9,6 +9,8 @@ import re
 import shutil
 import tempfile
 from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -73,7 +75,9 @@ class PixelRows:
 
 def open_pixels(spec: str, options: DatasetOptions) -> Dataset:
     """Open a CSV of pixels; the sample_id is the row's number, counted from 0."""
-    header = _header(spec)
+    location = _location(spec)
+    with _reading(spec):
+        header = _header(location)
     pixel_columns = [i for i, name in enumerate(header) if _PIXEL.fullmatch(name)]
     others = [name for name in header if not _PIXEL.fullmatch(name)]
     side, channels = _shape(spec, len(pixel_columns))
@@ -84,8 +88,10 @@ def open_pixels(spec: str, options: DatasetOptions) -> Dataset:
             f"The CSV of pixels {spec} has the column {strangers[0]!r} besides its label and pixels: remove it, "
             "or save the images as files and give a table with their paths."
         )
-    path, copy = _local_copy(spec)
-    offsets, labels = _scan(path, spec, len(header), None if label is None else header.index(label))
+    with _reading(spec), ExitStack() as unfinished:
+        path, copy = _local_copy(location, unfinished)
+        offsets, labels = _scan(path, spec, len(header), None if label is None else header.index(label))
+        unfinished.pop_all()
     rows = len(offsets) - 1
     names = pa.array((f"{i:06d}" for i in range(rows)), pa.string(), size=rows)
     uri = pa.array((f"{os.path.basename(spec)}#{i}" for i in range(rows)), pa.string(), size=rows)
@@ -99,7 +105,7 @@ def open_pixels(spec: str, options: DatasetOptions) -> Dataset:
     columns = slice(pixel_columns[0], pixel_columns[-1] + 1) if consecutive else pixel_columns
     return Dataset(
         spec,
-        spec if is_url(spec) else os.path.dirname(os.path.abspath(spec)),
+        spec if is_url(spec) else os.path.dirname(location),
         "pixels",
         records,
         labels_are_indices=are_indices,
@@ -119,6 +125,24 @@ def _shape(spec: str, pixels: int) -> tuple[int, int]:
     )
 
 
+def _location(spec: str) -> str:
+    return spec if is_url(spec) else os.path.abspath(os.path.expanduser(spec))
+
+
+@contextmanager
+def _reading(spec: str) -> Iterator[None]:
+    """Say in one sentence that a file cannot be read to its end (raises DatasetError)."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:  # each compression and each remote filesystem has its own errors
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
+        raise DatasetError(
+            f"The CSV of pixels {spec} cannot be read: {reason}; mend it or copy it again."
+        ) from error
+
+
 def _open(spec: str) -> IO[bytes]:
     import fsspec
 
@@ -132,15 +156,16 @@ def _header(spec: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line.strip()]), [])]
 
 
-def _local_copy(spec: str) -> tuple[str, Any]:
+def _local_copy(location: str, unfinished: ExitStack) -> tuple[str, Any]:
     """Return a path whose rows can be sought, and what keeps it alive.
 
-    Remote and compressed files are unpacked to a temporary one, which lives as long as the dataset.
+    Remote and compressed files are unpacked to a temporary one, which lives as long as the dataset, or until the stack
+    closes it.
     """
-    if not is_url(spec) and not spec.endswith(".gz"):
-        return os.path.abspath(spec), None
-    copy = tempfile.NamedTemporaryFile(suffix=".csv")  # noqa: SIM115
-    with _open(spec) as source:
+    if not is_url(location) and not location.lower().endswith(".gz"):
+        return location, None
+    copy = unfinished.enter_context(tempfile.NamedTemporaryFile(suffix=".csv"))  # noqa: SIM115
+    with _open(location) as source:
         shutil.copyfileobj(source, copy, 1 << 20)
     copy.flush()
     return copy.name, copy
@@ -174,10 +199,15 @@ def _scan(
 
 
 def _matches(spec: str) -> bool:
-    if not spec.lower().endswith((".csv", ".csv.gz")) or is_folder(spec):
+    location = _location(spec)
+    if not spec.lower().endswith((".csv", ".csv.gz")) or is_folder(location):
+        return False
+    if not is_url(location) and not os.path.isfile(
+        location
+    ):  # a pipe would wait for somebody to write into it
         return False
     try:
-        return sum(bool(_PIXEL.fullmatch(name)) for name in _header(spec)) >= _FEWEST
+        return sum(bool(_PIXEL.fullmatch(name)) for name in _header(location)) >= _FEWEST
     except Exception:  # whatever is wrong with the file, the table kind says it
         return False
 

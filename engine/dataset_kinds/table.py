@@ -156,7 +156,7 @@ def _add_meta(records: dict[str, Any], table: pa.Table, names: list[str], spec: 
 
 
 def _matches(spec: str) -> bool:
-    return spec.lower().endswith(_SUFFIXES) and not is_folder(spec)
+    return spec.lower().endswith(_SUFFIXES) and not is_folder(os.path.expanduser(spec))
 
 
 KIND = DatasetKind("table", _matches, open_table, order=30)

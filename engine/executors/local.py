@@ -1,23 +1,25 @@
-"""The local executor: reader threads keep decoded images ahead of one worker; finished rows are published as they come."""
+"""The local executor: readers prepare images, the worker explains them, a recorder measures and writes the last batch."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 import pyarrow as pa
 
 from cache.schema import ERROR_COLUMNS, PART_ROWS, arrow_schema
 from cache.writer import RunWriter
+from engine.batch_rows import Rows
 from engine.images import SampleError
 from engine.preparation import GONE, Copied, Deferred, Failed, Kept, Outcome, Preparer, Work
 from engine.progress import Reporter
 from engine.records import Records
 from engine.sample_rows import copied_rows, sample_rows, sample_schema
-from engine.worker import Rows, Worker
+from engine.worker import Explained, Worker
 
 
 class NotFiniteError(SampleError):
@@ -53,6 +55,19 @@ class Counts:
     def reused(self) -> int:
         """Records for which nothing was computed."""
         return self.copied + self.kept
+
+
+@contextmanager
+def _recorder() -> Iterator[ThreadPoolExecutor]:
+    """Yield one thread whose operations run on one core: those of the model and the readers have the others."""
+    import torch
+
+    usual = torch.get_num_threads()
+    with ThreadPoolExecutor(1, thread_name_prefix="recorder") as pool:
+        pool.submit(torch.set_num_threads, 1).result()
+        # What a thread sets for itself, threads that are started later take over.
+        torch.set_num_threads(usual)
+        yield pool
 
 
 class LocalExecutor:
@@ -110,6 +125,10 @@ class LocalExecutor:
             RunStorageError: The disk refuses the rows.
         """
         self._begin(preparer)
+        with _recorder() as self._recorder:
+            return self._run(indices, preparer)
+
+    def _run(self, indices: Iterable[int], preparer: Preparer) -> list[Deferred]:
         deferred: list[Deferred] = []
         batch: list[Work] = []
         for outcome in self._prepared(indices, preparer):
@@ -142,6 +161,7 @@ class LocalExecutor:
 
     def publish(self) -> None:
         """Publish everything that is finished."""
+        self._collect()
         self._write_copies()
         held = self._ledger
         retire: dict[str, Collection[str]] = {
@@ -167,6 +187,7 @@ class LocalExecutor:
         self._ledger = preparer.ledger
         self._failures = preparer.failures
         self._explained = False
+        self._recording: tuple[list[Work], Future[list[Rows]]] | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -202,18 +223,41 @@ class LocalExecutor:
                     future.cancel()
 
     def _explain(self, batch: list[Work]) -> None:
-        rows = self.worker.explain([work.prepared for work in batch], self._ledger)
-        self._write(rows)
-        self._losses |= rows.losses
-        new = set(rows.indices)
-        failed = set(rows.failed)
-        for index in rows.failed:
-            content = next(work.prepared.content for work in batch if work.prepared.index == index)
-            error = self._failures[content] = NotFiniteError()
-            self._fail(Failed(index, error.stage, error.kind, error.message))
+        """Explain a batch, and let its rows be written while the next one is being prepared."""
+        if self._recording is not None and self._recording[1].done():
+            # Costly methods take minutes a batch: what is finished is published before they begin.
+            self._collect()
+            self._publish_when_due()
+        explained = self.worker.explain([work.prepared for work in batch], self._ledger)
+        self._collect()
+        self._recording = (batch, self._recorder.submit(self._record, explained))
+
+    def _record(self, explained: list[Explained]) -> list[Rows]:
+        """Measure and write what was found about a batch; beside the readers, never beside another batch's."""
+        recorded = []
+        while explained:
+            rows = self.worker.rows(explained.pop(0), self._ledger)
+            self._write(rows)
+            recorded.append(replace(rows, predictions={}, keyed={}))
+        return recorded
+
+    def _collect(self) -> None:
+        """Wait until the last batch is written, and note what became of its records."""
+        if self._recording is None:
+            return
+        (batch, future), self._recording = self._recording, None
+        recorded = future.result()
+        new = {index for rows in recorded for index in rows.indices}
+        failed = {index for rows in recorded for index in rows.failed}
+        for rows in recorded:
+            self._losses |= rows.losses
+            for method, count in rows.degenerate.items():
+                self.counts.degenerate[method] = self.counts.degenerate.get(method, 0) + count
         for work in batch:
             index = work.prepared.index
             if index in failed:
+                error = self._failures[work.prepared.content] = NotFiniteError()
+                self._fail(Failed(index, error.stage, error.kind, error.message))
                 continue
             if index in new:
                 self.counts.explained += 1
@@ -222,9 +266,8 @@ class LocalExecutor:
                 self.counts.completed += 1
             if work.copied is not None:
                 self._copy(work.copied)
-            self._settle(index, explained=1)
-        for method, count in rows.degenerate.items():
-            self.counts.degenerate[method] = self.counts.degenerate.get(method, 0) + count
+            self._settle(index, told=False)
+        self.reporter.advance(explained=len(batch) - len(failed))
 
     def _write(self, rows: Rows) -> None:
         if rows.indices:
@@ -281,10 +324,11 @@ class LocalExecutor:
         self.counts.failed[failure.kind] = self.counts.failed.get(failure.kind, 0) + 1
         self._settle(failure.index, failed=1)
 
-    def _settle(self, index: int, explained: int = 0, reused: int = 0, failed: int = 0) -> None:
+    def _settle(self, index: int, reused: int = 0, failed: int = 0, *, told: bool = True) -> None:
         self._pending += 1
         self._settled.add(self.records.sample_id(index))
-        self.reporter.advance(explained, reused, failed)
+        if told:
+            self.reporter.advance(0, reused, failed)
 
     def _publish_when_due(self) -> None:
         due = monotonic() - self._published >= self.publish_every

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cache.conditions import AllOf, AnyOf, Condition, Is, Not, OneOf, Range, RegionMass, Text
+from cache.conditions import AllOf, AnyOf, Condition, InGroup, Is, Not, OneOf, Range, RegionMass, Text
+from cache.contrasts import RegionContrast
 from cache.maps import grid_from_corners
 from cache.run import Run
 from cache.schema import CORNERS
@@ -32,6 +33,11 @@ class SlowRun:
             for part in run.part_paths(f"attributions/{method}"):
                 for row in pq.read_table(part).to_pylist():
                     self.maps[method, row["content"], row["target"]] = row
+        self.groups = {
+            (part.key, row["content"], row["group"])
+            for part in self.manifest.parts.get("groups", [])
+            for row in pq.read_table(run.path / "groups" / part.name).to_pylist()
+        }
 
     def map_of(self, row: dict[str, Any], method: str | None, target: str | None) -> dict[str, Any] | None:
         explained = row["label"] if target == "true" else row["pred"]
@@ -87,6 +93,14 @@ class SlowRun:
                 return None if row[field] is None else contains.lower() in row[field].lower()
             case RegionMass(_, low, high):
                 return between(self.mass(row, condition), low, high)
+            case RegionContrast(region, least, method, target, than_method, than_target):
+                more, less = (
+                    self.mass(row, RegionMass(region, 0, None, *source))
+                    for source in ((method, target), (than_method, than_target))
+                )
+                return None if more is None or less is None else round(more - less, 6) >= least
+            case InGroup(version, group):
+                return (version, row["content"], group) in self.groups
             case AnyOf(inner):
                 held = [self.holds(c, row) for c in inner]
                 return True if True in held else None if None in held else False

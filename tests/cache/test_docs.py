@@ -17,9 +17,12 @@ from cache.manifest import Manifest, Part, Progress
 from cache.regions import Region
 from cache.run import Run
 from cache.schema import (
+    AGREEMENT_COLUMNS,
     ATTRIBUTION_COLUMNS,
     CORNERS,
     ERROR_COLUMNS,
+    FINDING_COLUMNS,
+    GROUP_COLUMNS,
     SAMPLE_COLUMNS,
     SCHEMA_VERSION,
     THUMBNAIL_COLUMNS,
@@ -35,6 +38,9 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "attributions": ATTRIBUTION_COLUMNS,
     "embeddings": embedding_columns(11, 22),
     "errors": ERROR_COLUMNS,
+    "agreement": AGREEMENT_COLUMNS,
+    "findings": FINDING_COLUMNS,
+    "groups": GROUP_COLUMNS,
 }
 
 
@@ -97,5 +103,5 @@ def test_the_example_runs_and_agrees(run_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_every_condition_is_described() -> None:
     described = set(re.findall(r'`\["(\w+)"', section("Filters in a link"))) | {"all", "not"}
-    assert described == {"in", "range", "is", "has", "mass", "any", "all", "not"}
+    assert described == {"in", "range", "is", "has", "mass", "group", "any", "all", "not"}
     assert condition_from_json(["is", "correct", False]) == Is("correct", False)

@@ -23,6 +23,7 @@ from cache.filters import (
     Not,
     OneOf,
     Range,
+    RegionContrast,
     RegionMass,
     Text,
     compile_filter,
@@ -82,6 +83,10 @@ simple = st.one_of(
         METHODS,
         TARGETS,
     ),
+    st.tuples(regions, st.floats(0, 0.6), METHODS, TARGETS, METHODS, TARGETS)
+    # The default method by its name and without it are one map.
+    .filter(lambda t: (t[2] or "gradcam", t[3]) != (t[4] or "gradcam", t[5]))
+    .map(lambda t: RegionContrast(*t)),
 )
 conditions = st.recursive(
     simple,
@@ -131,6 +136,15 @@ EACH: list[Condition] = [
         RegionMass(PRESETS[name], 0.2, None, *source)
         for name in ("bottom_left", "border")
         for source in SOURCES
+    ),
+    *(
+        RegionContrast(PRESETS[name], least, *sides)
+        for name, least in (("bottom_left", 0.1), ("center", 0))
+        for sides in (
+            (None, "pred", "layercam", "pred"),
+            ("layercam", "true", None, "true"),
+            (None, "pred", None, "true"),
+        )
     ),
     Range("entropy", 0.2),
     OneOf("label", (3, "fox")),
@@ -245,6 +259,15 @@ WRONG = Is("correct", False)
             "wrong predictions with 25 to 50% of Layer-CAM for the true class in the box from 10 to 40% across "
             "and 20 to 50% down",
         ),
+        (
+            (WRONG, RegionContrast(PRESETS["bottom_left"], 0.1, None, "pred", "layercam", "pred")),
+            "wrong predictions with at least 10 points more of Grad-CAM than of Layer-CAM in the lower left corner",
+        ),
+        (
+            (Not(RegionContrast(PRESETS["border"], 0.055, None, "pred", "gradcam", "true")),),
+            "samples without at least 5.5 points more of Grad-CAM for the predicted class than of Grad-CAM for the true "
+            "class in the border",
+        ),
         ((Is("degenerate", True),), "samples whose Grad-CAM map is empty"),
         ((Is("labelled", False),), "samples without a label"),
     ],
@@ -263,7 +286,9 @@ def test_sentences(conditions: tuple[Condition, ...], sentence: str) -> None:
         Range("border_mass", 1, method="lime"), Range("border_mass", 1, target="both"), Range("degenerate", 0, 1),
         Is("confidence", True), Is("correct", True, target="pred"), Is("degenerate", True, method="x"),
         Text("confidence", "1"), Text("pred", "wolf"), RegionMass(PRESETS["border"], 0.1, method="lime"),
-        RegionMass(PRESETS["border"], 0.1, target="top"), Not(Is("nothing", True)),
+        RegionMass(PRESETS["border"], 0.1, target="top"), RegionContrast(PRESETS["border"], 0.1, "lime", "pred", None, "pred"),
+        RegionContrast(PRESETS["border"], 0.1, None, "pred", "gradcam", "pred"),
+        RegionContrast(PRESETS["border"], 0.1, "gradcam", "pred", "gradcam", "top"), Not(Is("nothing", True)),
         Range('confidence" > 0 OR 1=1 --', 0.1), OneOf("sample_id; DROP TABLE samples", ("x",)),
         Range("border_mass", 0.1, method='gradcam/pred" JOIN samples --'),
     ],
@@ -317,7 +342,10 @@ def test_what_a_compiled_filter_needs() -> None:
         lambda: Range("confidence", float("inf")), lambda: Range("meta.taken", "2024", 3), lambda: Text("sample_id", ""),
         lambda: RegionMass(PRESETS["border"]), lambda: RegionMass(PRESETS["border"], 1.5),
         lambda: RegionMass(PRESETS["border"], "a"), lambda: Is("correct", 1), lambda: AnyOf(()), lambda: AllOf(()),
-        lambda: Filter((Is("correct", True),) * 101),
+        lambda: Filter((Is("correct", True),) * 101), lambda: RegionContrast(PRESETS["border"], -0.1, "a"),
+        lambda: RegionContrast(PRESETS["border"], 1.1, "a"), lambda: RegionContrast(PRESETS["border"], float("nan"), "a"),
+        lambda: RegionContrast(PRESETS["border"], True, "a"), lambda: RegionContrast(PRESETS["border"], 0.1),
+        lambda: RegionContrast(PRESETS["border"], 10**400, "a"), lambda: RegionContrast(PRESETS["border"], "a", "a"),
     ],
 )  # fmt: skip
 def test_conditions_that_mean_nothing_are_refused(build: object) -> None:
@@ -330,7 +358,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=12,
 )
-words = st.sampled_from(["in", "range", "is", "has", "mass", "any", "all", "not"])
+words = st.sampled_from(["in", "range", "is", "has", "mass", "more", "any", "all", "not"])
 near_misses = st.tuples(words, st.lists(json_values, max_size=5)).map(lambda t: [t[0], *t[1]])
 fields_of_runs = st.sampled_from(
     ["confidence", "pred", "correct", "meta.taken", "border_mass", "sample_id", "x'"]
@@ -384,6 +412,21 @@ def test_damaged_links(text: str) -> None:
 def test_another_version_is_refused_by_name() -> None:
     with pytest.raises(FilterError, match="version 2"):
         Filter.from_param('{"v":2,"all":[]}')
+
+
+def test_a_filter_names_no_more_regions_than_a_page_can_keep() -> None:
+    boxes = [Region.box(0, 0, (i + 1) / 20, 1) for i in range(17)]
+    most = Filter(tuple(RegionMass(box, 0.1) for box in boxes[:16]))
+    assert Filter.from_param(most.to_param()) == most
+    # The same region asked for twice is read once.
+    assert Filter((*most.conditions, Not(RegionMass(boxes[0], 0.9))))
+    for more in (
+        RegionMass(boxes[16], 0.1),
+        Not(AnyOf((RegionMass(boxes[0], 0.1, None, "layercam"),))),
+        RegionContrast(boxes[0], 0.1, None, "pred", "layercam", "pred"),
+    ):
+        with pytest.raises(FilterError, match="more than 16 regions"):
+            Filter((*most.conditions, more))
 
 
 def test_sql_in_values_is_only_a_value(catalog: Catalog) -> None:

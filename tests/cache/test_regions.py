@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from cache.regions import MAX_POINTS, PRESET_TITLES, PRESETS, Region
 from cache.schema import CORNERS, GRID
 
 unit = st.floats(0, 1)
+BOMB = base64.urlsafe_b64encode(zlib.compress(bytes(2_000_000))[2:-4]).decode()
+"""Bits of a mask that unfold to far more than it has cells."""
 
 
 def supersampled(points: np.ndarray, size: int, fine: int) -> np.ndarray:
@@ -222,6 +226,22 @@ def test_coordinates_that_are_none_are_refused(bad: object) -> None:
         Region.polygon([(0, 0), (1, 0), (0.5, bad)])  # type: ignore[list-item]
 
 
+def test_a_painted_mask_makes_a_short_link() -> None:
+    down, across = np.mgrid[:56, :56]
+    rng = np.random.default_rng(3)
+    bits = np.zeros((56, 56), dtype=bool)
+    for x, y, r in rng.integers(3, 50, (12, 3)) / (1, 1, 6):
+        bits |= (across - x) ** 2 + (down - y) ** 2 <= r * r
+    painted, noise = Region.mask(bits), Region.mask(rng.random((56, 56)) < 0.5)
+    assert len(json.dumps(painted.to_json())) < 280
+    assert len(json.dumps(noise.to_json())) < 560
+    for region in (painted, noise):
+        assert Region.from_json(region.to_json()) == region
+    # Links of before, with the bits as they are, still open.
+    packed = base64.urlsafe_b64encode(np.packbits(bits).tobytes()).decode().rstrip("=")
+    assert Region.from_json({"mask": [56, 56, packed]}) == painted
+
+
 def test_empty_regions_are_refused() -> None:
     for points in (
         [],
@@ -254,7 +274,8 @@ def test_scribbles_that_would_keep_a_page_waiting_are_refused() -> None:
         {"preset": "nowhere"}, {"preset": []}, {"preset": "border", "box": [0, 0, 1, 1]}, {"polygon": [0, 0, 1]},
         {"polygon": [[0, 0], [1, 0], [0, 1]]}, {"polygon": [0] * 100_000}, {"mask": [2, 2]}, {"mask": [2, 2, "!!!!"]},
         {"mask": [2, 2, "AAAAAAAA"]}, {"mask": [10**9, 10**9, "AA"]}, {"mask": [True, 1, "gA"]}, {"mask": [2.0, 2, "8A"]},
-        {"mask": [-1, -8, "gA"]}, {"mask": [2, 2, "é"]},
+        {"mask": [-1, -8, "gA"]}, {"mask": [2, 2, "é"]}, {"mask": [2, 2, "~"]}, {"mask": [56, 56, "~AAAA"]}, {"mask": [56, 56, "A" * 100_000]},
+        {"mask": [56, 56, "~" + "A" * 700]}, {"mask": [128, 128, "~" + BOMB]},
     ],
 )  # fmt: skip
 def test_nonsense_in_a_link_is_one_sentence(data: object) -> None:

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from cache import parts as parts_module
+from cache.compaction import MANY_SMALL
 from cache.errors import RunBusyError, RunDamagedError, RunNotFoundError, RunSchemaError, RunStorageError
 from cache.manifest import Manifest
 from cache.parts import PartWriter
 from cache.run import Run, find_runs
 from cache.schema import PART_ROWS, SAMPLE_COLUMNS, THUMBNAIL_COLUMNS, THUMBNAIL_GROUP_ROWS, arrow_schema
-from cache.writer import MANY_SMALL, RunWriter
+from cache.writer import RunWriter
 
 SAMPLES = arrow_schema(SAMPLE_COLUMNS)
 THUMBNAILS = arrow_schema(THUMBNAIL_COLUMNS)
@@ -240,6 +241,26 @@ def test_a_manifest_from_elsewhere_deletes_nothing(tmp_path: Path, path: str) ->
         ("retired", [{"path": "x", "at": "y"}]),
         ("methods", []),
         ("targets", None),
+        ("targets", [1]),
+        ("generation", -1),
+        ("generation", True),
+        ("generation", 10**30),
+        ("state", ["running"]),
+        ("retired", [{"path": "samples/x", "at": "2020-01-01"}]),
+        ("retired", ["samples/x"]),
+        ("methods", {"cam": None}),
+        ("methods", {"cam": {"title": 3}}),
+        ("methods", {"cam": {"equivalent": [[]]}}),
+        ("methods", {"../cam": {}}),
+        ("statistics", [3]),
+        ("statistics", [{"name": "x"}]),
+        ("meta", [{"type": "text"}]),
+        ("history", [{"command": 1}]),
+        ("parts", {"samples": ["x"]}),
+        ("parts", {"samples": [{"name": "part-x.parquet", "rows": -1, "bytes": 1, "sha256": ""}]}),
+        ("parts", {"../samples": [{"name": "part-x.parquet", "rows": 1, "bytes": 1, "sha256": ""}]}),
+        ("progress", {"done": "x"}),
+        ("versions", {"numpy": 2}),
     ],
 )
 def test_a_manifest_of_nonsense_is_refused(tmp_path: Path, key: str, value: object) -> None:
@@ -430,6 +451,10 @@ def test_runs_are_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RunDamagedError, match="not valid JSON"):
         Run.open(tmp_path)
+    for unreadable in ("[" * 100_000, '{"schema_version": ' + "1" * 5_000 + "}"):
+        (tmp_path / "run.json").write_text(unreadable)
+        with pytest.raises(RunDamagedError, match="not valid JSON"):
+            Run.open(tmp_path)
     (tmp_path / "run.json").write_text('{"format": "other"}')
     with pytest.raises(RunDamagedError, match="not a Gazelake manifest"):
         Run.open(tmp_path)

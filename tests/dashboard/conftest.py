@@ -32,6 +32,11 @@ CHROMIUM_FLAGS = (
 )
 START_SECONDS = 90
 PAGE_TIMEOUT = 45_000
+MANY = (
+    "gradcam", "hirescam", "eigencam", "saliency", "integrated_gradients", "occlusion", "rise", "lime", "kernel_shap",
+    "score_cam",
+)  # fmt: skip
+"""Methods of the run ``many``: of every family, signed ones, some with superpixels, two of them the same evidence."""
 OpenPage = Callable[..., AppTest]
 
 
@@ -45,9 +50,10 @@ def main_module() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run ``animals`` (every method) and the run ``unlabelled``."""
+    """A folder with the runs ``animals``, ``many`` (methods of every family) and ``unlabelled``."""
     folder = tmp_path_factory.mktemp("runs")
     make_run(folder / "animals", samples=150, methods=tuple(METHODS), seed=4)
+    make_run(folder / "many", samples=40, methods=MANY, seed=4)
     make_run(folder / "unlabelled", samples=40, labelled=False, masks=False, seed=5)
     return folder
 

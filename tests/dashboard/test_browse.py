@@ -160,11 +160,13 @@ def test_a_view_reads_what_a_browser_reports_and_nothing_else() -> None:
     assert View.of({"method": "<x>", "opacity": 1e9, "size": "big"}, ["a", "b"], usual) == View(
         "a", True, 100, 150
     )
+    assert not View.of({"object": False}, ["a", "b"], usual).object
     assert View("b", False, 35, 200).params("a") == {
         "method": "b",
         "overlay": "0",
         "opacity": "35",
         "tile": "200",
+        "object": None,
     }
     assert set(usual.params("a").values()) == {None}
 

@@ -74,13 +74,13 @@ def test_a_drawn_box_answers_and_its_link_opens_the_same_elsewhere(
     assert region is not None
     split = queries.region_split(catalog, Filter(), RegionMass(region, 0.4))
     told = f"{split.inside.n:,} of {split.inside.n + split.outside.n:,} samples"
-    browser_page.get_by_text(told).wait_for()
+    browser_page.get_by_text(told).first.wait_for()
     browser_page.locator(".edge").wait_for(state="attached")
 
     context = chromium.new_context(viewport={"width": 1500, "height": 950}, color_scheme="dark")
     other = context.new_page()
     visit(other, browser_page.url)
-    other.get_by_text(told).wait_for()
+    other.get_by_text(told).first.wait_for()
     assert other.locator(".edge").get_attribute("d") == browser_page.locator(".edge").get_attribute("d")
     context.close()
 

@@ -52,3 +52,12 @@ def test_streamlit_finds_the_rooms_from_elsewhere(tmp_path: Path) -> None:
         "print([e.value for e in app.exception], 'No run here yet' in str([m.value for m in app.markdown]))"
     )
     assert run(code, tmp_path).splitlines()[-1] == "[] True"
+
+
+def test_what_pages_need_is_imported_ahead_without_torch_or_the_engine() -> None:
+    code = (
+        "import sys; from dashboard import preload; preload.preload()\n"
+        "wanted = {'pandas', 'duckdb', 'plotly.graph_objects', 'dashboard.sample_maps', 'dashboard.components.gallery'}\n"
+        "print(wanted <= set(sys.modules), {'torch', 'engine', 'dashboard.app'} & set(sys.modules))"
+    )
+    assert run(code, ROOT) == "True set()"

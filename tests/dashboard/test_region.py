@@ -16,6 +16,7 @@ from cache.run import Run
 from dashboard import attention
 from dashboard.components.region_picker import cells_of, preset_title, region_from_shape, shape_of
 from dashboard.intervals import newcombe, wilson
+from dashboard.region_board import narrowed
 from tests.dashboard.conftest import OpenPage, texts
 
 CORNER = PRESETS["bottom_left"]
@@ -180,5 +181,5 @@ def test_classes_add_up_to_the_whole(catalog: Catalog) -> None:
 
 def test_a_regions_condition_is_added_to_one_that_is_there() -> None:
     first = Filter((RegionMass(PRESETS["border"], 0.5),))
-    both = attention.narrowed(first, RegionMass(CORNER, 0.3))
+    both = narrowed(first, RegionMass(CORNER, 0.3))
     assert len(both.conditions) == 2

@@ -75,11 +75,49 @@ def test_fine_maps_are_resampled_by_area(shape: tuple[int, int]) -> None:
         assert np.abs(cells - expected).max() <= 0.51
 
 
+@pytest.mark.parametrize("shape", [(7, 7), (13, 9)])
+def test_signed_maps_lie_about_zero(shape: tuple[int, int]) -> None:
+    values = np.random.default_rng().normal(size=shape)
+    values[0, 0] = 0
+    cells = rendering.quantise_signed(values)
+    assert cells is not None
+    assert cells[0, 0] == rendering.ZERO
+    expected = values / np.abs(values).max()
+    assert np.abs((cells.astype(float) - rendering.ZERO) / 127 - expected).max() <= 0.51 / 127
+    assert rendering.quantise_signed(-np.ones((2, 2))).min() == 1  # type: ignore[union-attr]
+    for empty in (np.zeros((3, 3)), np.full((3, 3), np.nan)):
+        assert rendering.quantise_signed(empty) is None
+    found = encoded(values, signed=True)
+    assert found is not None
+    assert found[3]
+
+
+def test_a_fine_maps_few_outliers_do_not_hide_the_rest() -> None:
+    values = np.random.default_rng().uniform(0.5, 1, (56, 56))
+    values[3, 4] = 1_000
+    cells = rendering.quantise(values, limit=56)
+    assert cells is not None
+    assert np.median(cells) > 60
+    assert np.median(rendering.quantise_signed(-values, limit=56)) < 80  # type: ignore[arg-type]
+    coarse = values[:14, :14]
+    assert np.median(rendering.quantise(coarse)) == 0  # type: ignore[arg-type]
+
+
+def test_the_signed_colours_grow_lighter_towards_zero_and_differ_for_colour_blind_people_too() -> None:
+    light = lightness(rendering.SIGNED_COLOURS.astype(float))
+    assert (np.diff(light[: rendering.ZERO]) > -0.05).all()
+    assert (np.diff(light[rendering.ZERO :]) < 0.05).all()
+    blind = np.array([[0.2928, 0.7072, 0.0], [0.2928, 0.7072, 0.0], [-0.0223, 0.0223, 1.0]])
+    ends = (rendering.SIGNED_COLOURS[[20, 235]] / 255) ** 2.2
+    assert np.abs(blind @ ends[0] - blind @ ends[1]).max() > 0.25
+
+
 def test_an_encoded_map_reads_back() -> None:
     values = np.random.default_rng().random((7, 9))
     found = encoded(values)
     assert found is not None
-    height, width, text = found
+    height, width, text, signed = found
+    assert not signed
     cells = np.frombuffer(base64.b64decode(text), np.uint8).reshape(height, width)
     assert np.array_equal(cells, rendering.quantise(values))
 

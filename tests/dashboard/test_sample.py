@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +19,16 @@ from cache.filters import Filter, Is
 from cache.manifest import Manifest
 from cache.queries import Sort
 from cache.run import Run
-from dashboard.originals import LONGEST_SIDE, original_path, read_original
+from dashboard import originals
+from dashboard.data import open_catalog
+from dashboard.originals import (
+    FETCH_VARIABLE,
+    LONGEST_SIDE,
+    OriginalError,
+    original_path,
+    original_url,
+    read_original,
+)
 from dashboard.sample_tables import facts_html, standings_html, top_html, verdict_html
 from tests.dashboard.conftest import OpenPage, texts
 from tests.synthetic import make_run
@@ -58,7 +73,7 @@ def test_previous_and_next_stay_within_the_filter(open_page: OpenPage, catalog: 
     assert "Not among the" in texts(open_page("sample", id=outside, filter=WRONG.to_param()))
 
 
-def test_every_kind_of_sample_has_a_page(open_page: OpenPage, catalog: Catalog) -> None:
+def test_every_kind_of_sample_has_a_page(runs: Path, open_page: OpenPage, catalog: Catalog) -> None:
     empty = queries.ids(catalog, Filter((Is("degenerate", True, "gradcam", "pred"),)))
     assert empty
     app = open_page("sample", id=empty[0])
@@ -66,15 +81,9 @@ def test_every_kind_of_sample_has_a_page(open_page: OpenPage, catalog: Catalog) 
     assert "no positive attention" in texts(app)
     assert not open_page("sample", id=empty[0], target="true").exception
     unlabelled = open_page(
-        "sample", run="unlabelled", id=queries.ids(_catalog(open_page), Filter(), limit=1)[0]
+        "sample", run="unlabelled", id=queries.ids(_opened(runs, "unlabelled"), Filter(), limit=1)[0]
     )
     assert not unlabelled.exception
-
-
-def _catalog(open_page: OpenPage) -> Catalog:
-    from dashboard.data import open_catalog, runs_folder
-
-    return open_catalog(runs_folder() / "unlabelled")
 
 
 @pytest.mark.parametrize("sample_id", ["", "no/such.jpg", "<img src=x onerror=alert(1)>", "x" * 10_000])
@@ -154,7 +163,110 @@ def test_the_page_shows_the_original_where_the_run_names_it(open_page: OpenPage,
     path.unlink()
     missing = queries.page(catalog, Filter(), Sort(), 4, 1).to_pylist()[0]
     app = open_page("sample", folder=tmp_path / "runs", run="a", id=missing["sample_id"])
-    assert "any more, so the model" in texts(app)
+    assert "any more" in texts(app)
+
+
+def test_originals_on_the_net_are_not_fetched_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> bytes:
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr(originals, "_fetched", refuse)
+    monkeypatch.delenv(FETCH_VARIABLE, raising=False)
+    found = read_original(manifest(""), {**ROW, "uri": "https://example.org/a.png"})
+    assert found.pixels is None
+    assert "does not fetch it" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("root", "uri", "url"),
+    [
+        ("", "https://h/a.png", "https://h/a.png"),
+        ("", "S3://bucket/a.png", "S3://bucket/a.png"),
+        ("s3://bucket/data/", "x/a.png", "s3://bucket/data/x/a.png"),
+        ("https://h/d", "../secret", None),
+        ("https://h/d", "/etc/passwd", None),
+        ("", "file:///etc/passwd", None),
+        ("", "local:///etc/passwd", None),
+        ("file:///etc", "passwd", None),
+        ("", "https:///a.png", None),
+        ("", "github://org:repo@/x", None),
+        ("/data", "a.png", None),
+    ],
+)
+def test_only_addresses_of_the_net_are_ever_fetched(root: str, uri: str, url: str | None) -> None:
+    assert original_url(manifest(root), uri) == url
+
+
+def test_fetched_originals_are_shown_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    pixels = np.random.default_rng().integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    store.pipe("/h/a.png", buffer.getvalue())
+    store.pipe("/h/text.png", b"no image")
+    monkeypatch.setenv(FETCH_VARIABLE, "1")
+    monkeypatch.setattr(originals, "_options", lambda _: {})
+    monkeypatch.setattr(fsspec, "filesystem", lambda *_, **__: _Store(store))
+    found = read_original(manifest(""), {**ROW, "uri": "https://h/a.png"})
+    assert found.pixels is not None
+    assert np.array_equal(found.pixels, pixels)
+    assert "cannot be decoded" in read_original(manifest(""), {**ROW, "uri": "https://h/text.png"}).reason
+    with pytest.raises(OriginalError, match="could not be fetched"):
+        read_original(manifest(""), {**ROW, "uri": "https://h/gone.png"})
+    monkeypatch.setattr(originals, "LARGEST_FETCH", 100)
+    with pytest.raises(OriginalError, match="too large"):
+        read_original(manifest(""), {**ROW, "uri": "https://h/a.png"})
+
+
+class _Store:
+    """A file system whose addresses have a host."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def open(self, url: str, mode: str, **_: object) -> Any:
+        return self.store.open("/" + url.partition("://")[2], mode)
+
+
+def test_a_real_server_is_read_with_a_time_limit_and_without_redirects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("aiohttp")
+    pixels = np.random.default_rng().integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/slow.png":
+                time.sleep(3)
+            elsewhere = self.path == "/elsewhere.png"
+            self.send_response(302 if elsewhere else 200)
+            if elsewhere:
+                self.send_header("Location", "/a.png")
+            self.end_headers()
+            with contextlib.suppress(BrokenPipeError):  # whoever asked gave up
+                self.wfile.write(b"" if elsewhere else buffer.getvalue())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv(FETCH_VARIABLE, "1")
+    monkeypatch.setattr(originals, "FETCH_SECONDS", 1)
+    try:
+        found = read_original(manifest(base), {**ROW, "uri": "a.png"})
+        assert found.pixels is not None
+        assert np.array_equal(found.pixels, pixels)
+        with pytest.raises(OriginalError, match="could not be fetched"):
+            read_original(manifest(base), {**ROW, "uri": "slow.png"})
+        assert read_original(manifest(base), {**ROW, "uri": "elsewhere.png"}).pixels is None
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_tables_escape_whatever_the_run_holds(catalog: Catalog) -> None:
@@ -171,3 +283,42 @@ def test_tables_escape_whatever_the_run_holds(catalog: Catalog) -> None:
         assert "&lt;script&gt;" in html
     html = standings_html(profiles.standing(catalog, queries.ids(catalog, Filter(), limit=1)[0]))
     assert html.count("<tr>") == 1 + len(catalog.method_fields())
+
+
+def test_methods_side_by_side_are_chosen_in_the_url(runs: Path, open_page: OpenPage) -> None:
+    app = open_page("sample", run="many", id="", show="lime,nonsense,gradcam")
+    assert "No image chosen" in texts(app)
+    sample_id = queries.ids(_opened(runs, "many"), WRONG, limit=1)[0]
+    app = open_page("sample", run="many", id=sample_id, show="lime,nonsense,gradcam")
+    assert not app.exception
+    chosen = {
+        pills.label: pills.value for pills in app.get("button_group") if pills.key.startswith("sample_show")
+    }
+    assert chosen == {"Activation": ["gradcam"], "Gradient": [], "Perturbation": ["lime"]}
+    field = next(g for g in app.get("button_group") if g.label == "Gradient")
+    field.set_value(["saliency"]).run()
+    assert app.query_params["show"] == "gradcam,saliency,lime"
+    app.button(key="sample_show_all").click().run()
+    assert "show" not in app.query_params
+    app.button(key="sample_show_none").click().run()
+    assert "No method is chosen" in texts(app)
+
+
+def test_superpixels_speak_for_both_classes(runs: Path, open_page: OpenPage) -> None:
+    sample_id = queries.ids(_opened(runs, "many"), WRONG, limit=1)[0]
+    app = open_page("sample", run="many", id=sample_id, k="3")
+    shown = [str(element.proto.body) for element in app.get("html")]
+    panels = [body for body in shown if 'class="gl-superpixels"' in body]
+    assert len(panels) == 2
+    assert all(body.count("<tr>") == 6 for body in panels)
+    assert "36 superpixels" in texts(app)
+    app.segmented_control(key="superpixel_method").set_value("kernel_shap").run()
+    assert app.query_params["superpixels"] == "kernel_shap"
+    assert "Kernel SHAP gives the most weight" in texts(app)
+    assert "What speaks" not in texts(
+        open_page("sample", id=queries.ids(_opened(runs, "animals"), WRONG, limit=1)[0])
+    )
+
+
+def _opened(runs: Path, run: str) -> Catalog:
+    return open_catalog(runs / run)

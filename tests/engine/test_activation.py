@@ -15,7 +15,7 @@ from engine.layers import find_target_layer, resolve_target_layer
 from tests.engine import slow_cams
 from tests.engine import small_networks as networks
 
-FAMILY = [m for m in methods().values() if m.family == "activation"]
+FAMILY = [m for m in methods().values() if m.family == "activation" and "attention" not in m.needs]
 CONVOLUTIONAL = {
     "pooled": (networks.PooledNet, (3, 20, 20)),
     "flat": (networks.FlatNet, (3, 20, 20)),
@@ -387,3 +387,52 @@ def test_a_named_earlier_layer_is_explained():
     explainer = ActivationExplainer(network, layer, batch)
     result = explainer.explain(batch, torch.zeros(2, 1, dtype=torch.long), usable(explainer))
     torch.testing.assert_close(result.activations, nn.functional.conv2d(batch, network.features[0].weight, network.features[0].bias, stride=2, padding=1).detach())  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pooled", "lenet"])
+def test_without_a_layer_scores_and_features_are_given_and_methods_on_one_are_refused(kind):
+    network, batch, with_layer = prepare(kind)
+    before = state(network)
+    explainer = ActivationExplainer(network, None, batch[:2], layer_problem="there is no layer here.")
+    assert {explainer.refusal(method) for method in FAMILY} == {"there is no layer here."}
+    assert explainer.head is None
+    assert not explainer.pooled
+    assert explainer.equivalent(["cam", "gradcam"]) == {"cam": [], "gradcam": []}
+    targets = torch.tensor([[1], [0], [2]])
+    found, expected = explainer.explain(batch, targets, ()), with_layer.explain(batch, targets, ())
+    assert found.activations is None
+    assert found.maps == {}
+    for field in ("logits", "scores", "targets", "penultimate"):
+        assert torch.equal(getattr(found, field), getattr(expected, field)), field
+    with pytest.raises(MethodError, match="there is no layer here"):
+        explainer.explain(batch, targets, parse_methods("gradcam"))
+    assert state(network) == before
+
+
+def test_without_a_layer_or_its_problem_the_refusal_says_what_is_missing():
+    network = networks.MultiLayerPerceptron()
+    explainer = ActivationExplainer(network, None, torch.randn(2, 3, 8, 8))
+    sentence = "Grad-CAM needs a layer with positions, and MultiLayerPerceptron has none."
+    assert explainer.refusal(methods()["gradcam"]) == sentence
+
+
+def test_features_of_a_network_without_a_layer_or_a_linear_layer_are_its_logits():
+    network, batch = networks.PointwiseEndNet().eval(), torch.randn(3, 3, 12, 12)
+    found = ActivationExplainer(network, None, batch).explain(batch, torch.zeros(3, 1, dtype=torch.long), ())
+    assert torch.equal(found.penultimate, found.logits)
+
+
+def test_an_output_that_is_not_logits_is_refused_without_a_layer_too():
+    with pytest.raises(ModelError, match=r"is not \(batch, classes\) but shape"):
+        ActivationExplainer(nn.Conv2d(3, 4, 1), None, torch.randn(2, 3, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_a_sparse_head_is_still_linear():
+    network, batch = networks.PooledNet().eval(), torch.randn(2, 3, 16, 16)
+    expected = ActivationExplainer(network, find_target_layer(network, batch), batch).head
+    network.fc.weight = nn.Parameter(network.fc.weight.detach().to_sparse_csr(), requires_grad=False)
+    explainer = ActivationExplainer(network, find_target_layer(network, batch), batch)
+    torch.testing.assert_close(explainer.head.weight, expected.weight)
+    found = explainer.explain(batch, torch.zeros(2, 1, dtype=torch.long), usable(explainer))
+    assert found.maps["gradcam"].isfinite().all()

@@ -122,3 +122,57 @@ def test_checkpoints_that_cannot_be_used(tmp_path: Path, spec: str) -> None:
 def test_torchscript_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "w.pt")
     assert "TorchScript" in sentence(lambda: load_checkpoint(str(tmp_path / "w.pt")))
+
+
+def test_structures_that_hold_themselves(tmp_path: Path, spec: str) -> None:
+    itself: dict[str, Any] = {}
+    itself["state_dict"] = itself
+    a: dict[str, Any] = {}
+    a["model"] = {"net": a}
+    names: list[Any] = []
+    names.append(names)
+    for content, said in (
+        (itself, "holds no weights"),
+        (a, "holds no weights"),
+        ({"model": trained(spec), "classes": names}, "declares the class name [[[...]]]"),
+        ({"state_dict": {"model": {"net": {}}}}, "holds no weights"),
+    ):
+        torch.save(content, tmp_path / "w.pt")
+        assert said in sentence(lambda: load_checkpoint(str(tmp_path / "w.pt")))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "meta", "complex"])
+def test_tensors_that_are_no_weights(tmp_path: Path, spec: str, kind: str) -> None:
+    state = trained(spec)
+    dense = state["head.weight"]
+    odd = {
+        "sparse": dense.to_sparse,
+        "quantised": lambda: torch.quantize_per_tensor(dense, 0.1, 0, torch.qint8),
+        "meta": lambda: dense.to("meta"),
+        "complex": lambda: dense.to(torch.complex64),
+    }[kind]()
+    torch.save(state | {"head.weight": odd}, tmp_path / "w.pt")
+    assert f"holds head.weight as a {kind} tensor" in sentence(
+        lambda: load(spec, checkpoint=str(tmp_path / "w.pt"))
+    )
+
+
+def test_names_of_any_size_and_kind(tmp_path: Path, spec: str) -> None:
+    state = trained(spec)
+    path = tmp_path / "w.pt"
+    torch.save(state | {"k" * 1_000_000: torch.ones(1)}, path)
+    said = sentence(lambda: load(spec, checkpoint=str(path)))
+    assert "has the unknown kkk" in said
+    assert len(said) < 500
+    torch.save(state | {("a", 1): torch.ones(1), 7: torch.ones(1)}, path)
+    assert load(spec, checkpoint=str(path)).outputs == 3
+    torch.save({"fc.weight": torch.ones(())}, path)
+    assert "does not fit" in sentence(lambda: load_model("torchvision:resnet18", checkpoint=str(path)))
+
+
+def test_a_network_with_extra_state_takes_a_checkpoint(tmp_path: Path) -> None:
+    body = "class Odd(Net):\n    def get_extra_state(self): return {'a': 1}\ndef net(): return Odd()"
+    path = f"{source(tmp_path, body)}:net"
+    torch.save(load(path).module.state_dict(), tmp_path / "w.pt")
+    assert load(path, checkpoint=str(tmp_path / "w.pt")).outputs == 3

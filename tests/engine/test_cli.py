@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cache.manifest import Manifest
 from cache.run import Run
 from cache.writer import RunWriter
 from engine.attribution.registry import methods
@@ -15,6 +16,8 @@ from engine.cli import main
 from engine.config import ExplainConfig, read_config
 from engine.plan import command
 from tests.engine.audits import config, write_factory, write_images
+
+GIVEN = ("explain", "--data", "{data}", "--model", "{model}", "--out", "{tmp}/r", "--methods", "gradcam")
 
 
 def run_cli(
@@ -118,6 +121,27 @@ def test_status_names_damage_and_how_to_mend_it(
         (["explain", "--config", "{tmp}/missing.toml"], "missing.toml does not exist"),
         (["status", "{tmp}/nowhere"], "does not exist: start one with"),
         (["errors", "{tmp}"], "holds no run"),
+        (["explian"], "No such command 'explian' (did you mean 'explain'?); see `python -m engine --help`."),
+        (["explain", "--dataset", "x"], "No such option: --dataset"),
+        (["explain", "--limit", "x"], "a valid integer; see `python -m engine explain --help`."),
+        (["status"], "Missing argument 'RUN'; see `python -m engine status --help`."),
+        (["explain", "--config", "{tmp}"], "is not a file"),
+        (
+            [*GIVEN, "--batch-size", "0"],
+            "--batch-size 0 is not possible: it should be 'auto' or greater than",
+        ),
+        ([*GIVEN, "--batch-size", "9" * 5_000], "it should be 'auto' or a smaller number."),
+        ([*GIVEN, "--mean", "1,2,3,4"], "it should be at most 3 value(s)."),
+        (
+            [*GIVEN, "--device", "hpu"],
+            "The device 'hpu' cannot be used on this machine: say --device auto or cpu.",
+        ),
+        ([*GIVEN, "--device", "nonsense"], "The device 'nonsense' cannot be used"),
+        ([*GIVEN, "--device", "cuda:99"], "The device 'cuda:99' cannot be used"),
+        ([*GIVEN, "--targets", "1" * 5_000], "is no class of this model"),
+        ([*GIVEN, "--out", "/tmp/" + "a" * 300], "a directory that can be made there (File name too long)."),
+        ([*GIVEN, "--out", "/dev/null/x"], "a directory that can be made there (Not a directory)."),
+        ([*GIVEN, "--out", "/proc/x"], "/proc/x cannot be written"),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -177,6 +201,10 @@ def test_a_configuration_file_and_what_is_typed_over_it(tmp_path: Path) -> None:
         ),
         ('data = "d"\nmodel = "m"\nout = "o"\nlimit = 0', "--limit 0 is not possible"),
         ('data = "d"\nmodel = "m"\nout = "o"\nmean = [1, 2, 3, 4]', "--mean"),
+        ('data = "d"\nmodel = "m"\nout = "a\\u0000b"', "--out 'a\\x00b' is not valid text"),
+        ("data = 3\nmodel = {}\nout = 4", "--out 4 is not possible: it should be a path."),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        ("limit = " + "1" * 5_000, "a number of thousands of digits"),
     ],
 )
 def test_a_wrong_configuration_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -215,6 +243,40 @@ def test_methods_are_listed_with_what_they_need(
     for method in methods().values():
         assert f"{method.name}  {method.title}" in out
         assert method.reference.split(",")[0] in out
+
+
+def test_paths_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = read_config({"data": "d", "model": "m", "out": "~/run", "checkpoint": Path("~/w.pt")})
+    assert settings.out == tmp_path / "run"
+    assert settings.checkpoint == tmp_path / "w.pt"
+
+
+@pytest.mark.parametrize("words", ["methods", "status {run}", "errors {run}"])
+@pytest.mark.parametrize(
+    ("where", "code", "says"),
+    [("> /dev/full", 2, "What python -m engine prints cannot be written"), ("| true", 1, "")],
+)
+def test_output_that_nobody_takes(tmp_path: Path, words: str, where: str, code: int, says: str) -> None:
+    with RunWriter(tmp_path, Manifest("x")) as writer:
+        writer.save()
+    line = f"set -o pipefail; {sys.executable} -m engine {words.format(run=tmp_path)} {where}"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == (1 if says else 0), done.stderr
+    assert says in done.stderr
+    assert done.returncode == code
+
+
+def test_names_are_printed_whatever_the_terminal_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run_cli(monkeypatch, capsys, "status", tmp_path / "a\nb\udc80")
+    assert code == 2
+    assert r"a\nb\udc80 does not exist" in err
+    assert err.count("\n") == 1
 
 
 def test_help_and_early_mistakes_do_not_load_pytorch() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cache.schema import AGREEMENT
 from engine.attribution.registry import PRESETS, methods
 from engine.statistics import STATISTICS
+from engine.trust import TRUST
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -31,7 +33,7 @@ def test_every_preset_is_documented(preset):
     assert f"`{preset}`" in (DOCS / "methods.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("name", [*STATISTICS, *TRUST, AGREEMENT])
 def test_every_statistic_is_documented(name):
     rows = [r for r in (DOCS / "statistics.md").read_text(encoding="utf-8").splitlines() if r.startswith("|")]
     assert sum(f"`{name}`" in row.split("|")[1] for row in rows) == 1

@@ -184,6 +184,10 @@ def test_class_map_files(tmp_path: Path, name: str, text: str) -> None:
         ("map.csv", "a,b,c\n", "3 fields"),
         ("map.csv", "", "has no bytes"),
         ("map.csv", "label,class\n", "empty"),
+        ("map.csv", "a," + "x" * 200_000, "no CSV of labels and classes: field larger"),
+        ("map.json", "[" * 100_000, "not valid JSON: it is nested too deeply"),
+        ("map.json", '{"a": ' + "1" * 5_000 + "}", "a number of thousands of digits"),
+        ("map.toml", "a = " + "[" * 100_000, "not valid TOML: it is nested too deeply"),
     ],
 )
 def test_wrong_class_map_files(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -191,3 +195,24 @@ def test_wrong_class_map_files(tmp_path: Path, name: str, text: str, said: str) 
     with pytest.raises(ConfigError, match=said) as caught:
         read_class_map(str(tmp_path / name))
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_map_that_is_a_folder_and_files_that_start_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"--class-map .* is a folder: give a file"):
+        read_class_map(str(tmp_path))
+    (tmp_path / "names.txt").write_text("fox\nwolf\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_classes("~/names.txt") == ["fox", "wolf"]
+
+
+def test_numbers_that_are_too_long_to_read_are_no_outputs() -> None:
+    long = "1" * 5_000
+    data = dataset(["1", long, "0"], indices=True)
+    assert data.labels() == [long, "0", "1"]
+    with pytest.raises(DatasetError, match=r"The labels '1+\.\.\.1+' are no outputs") as caught:
+        match_labels(data, 3, ["fox", "wolf", "cat"])
+    assert len(str(caught.value)) < 400
+    with pytest.raises(ConfigError, match=r"to output '1.*1', but the outputs are 0 to 2"):
+        match_labels(dataset(["a"]), 3, ["fox", "wolf", "cat"], {"a": long})

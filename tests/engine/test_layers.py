@@ -8,8 +8,10 @@ import torch
 import torchvision
 from torch import nn
 
-from cache.errors import LayerError
+from cache.errors import LayerError, ModelError
+from engine.attribution.activation import ActivationExplainer
 from engine.layers import capturing, evaluating, find_target_layer, resolve_target_layer, trace
+from engine.tracing import reached
 from tests.engine import small_networks as networks
 
 EXPECTED = {
@@ -88,18 +90,96 @@ def test_a_reused_module_is_taken_at_its_last_spatial_call():
     assert torch.equal(capture.activations, expected)
 
 
-@pytest.mark.usefixtures("_no_initialisation")
-@pytest.mark.parametrize("name", ["vit_b_16", "swin_t"])
-def test_transformers_are_refused_with_the_reason(name):
-    network = torchvision.models.get_model(name, weights=None)
-    size = 224 if name == "vit_b_16" else 64
-    with pytest.raises(LayerError, match=r"is a transformer: attention \('.*attn?|.*attention'\)"):
-        find_target_layer(network, torch.randn(1, 3, size, size))
-
-
 def test_attention_after_the_last_convolution_is_refused():
     with pytest.raises(LayerError, match=r"TokenNet is a transformer: attention \('attention'\)"):
         find_target_layer(networks.TokenNet(), torch.randn(1, 3, 16, 16))
+
+
+class SideBranch(networks.PooledNet):
+    """Computes a branch last whose output no score depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.side = nn.Sequential(nn.Conv2d(12, 12, 3, padding=1), nn.ReLU())
+
+    def forward(self, x):
+        features = self.features(x)
+        logits = self.fc(self.pool(features).flatten(1))
+        self.seen = self.side(features)
+        return logits
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_side_branch_that_runs_last_is_passed_over(silent):
+    network, batch = SideBranch().eval(), torch.randn(2, 3, 16, 16)
+    if silent:
+        # Every unit of the layer is zero on the probe: it is the one that the scores depend on all the same.
+        nn.init.constant_(network.features[3].bias, -1e3)
+    layer = find_target_layer(network, batch)
+    assert layer.name == "features"
+    explainer = ActivationExplainer(network, layer, batch)
+    assert explainer.differentiable
+    assert "seen" in vars(network)
+    assert resolve_target_layer(network, "features.0", batch).name == "features.0"
+    with pytest.raises(LayerError, match=r"no gradient at the positions of layer 'side.0'.*name 'features'"):
+        resolve_target_layer(network, "side.0", batch)
+
+
+def test_where_gradients_reach():
+    network, batch = SideBranch().train(), torch.randn(2, 3, 16, 16)
+    network.fc.weight.requires_grad_(False)
+    asking = [p.requires_grad for p in network.parameters()]
+    found = reached(network, batch)
+    assert {name for name, _ in found} == {"features", "pool", *(f"features.{i}" for i in range(5))}
+    assert [p.requires_grad for p in network.parameters()] == asking
+    assert all(p.grad is None for p in network.parameters())
+    assert all(part.training for part in network.modules())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in network.modules())
+
+
+@pytest.mark.parametrize("make", [networks.FrozenBackboneNet, networks.PooledNet])
+def test_gradients_reach_behind_what_the_network_cuts_off_itself(make):
+    assert ("backbone" if make is networks.FrozenBackboneNet else "features", 0) in reached(
+        make(), torch.randn(2, 3, 16, 16)
+    )
+
+
+def test_nothing_is_known_where_there_are_no_gradients():
+    class Rounded(networks.PooledNet):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    network, batch = Rounded(), torch.randn(2, 3, 16, 16)
+    assert find_target_layer(network, batch).name == "features"
+    assert resolve_target_layer(network, "features.0", batch).name == "features.0"
+
+
+def test_weights_without_numbers_are_refused():
+    network = networks.PooledNet().to("meta")
+    for look in (find_target_layer, lambda *given: resolve_target_layer(given[0], "features", given[1])):
+        with pytest.raises(ModelError, match=r"PooledNet are on the meta device .*'features.0.weight'"):
+            look(network, torch.randn(2, 3, 16, 16))
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_quantised_outputs_are_no_layer():
+    class Quantised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("weight", torch.quantize_per_tensor(torch.randn(4, 3), 0.1, 0, torch.qint8))
+            self.stub = Stub()
+
+        def forward(self, x):
+            return self.stub(x).dequantize().mean((2, 3)) @ self.weight.dequantize().T
+
+    class Stub(nn.Module):
+        def forward(self, x):
+            return torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)
+
+    with pytest.raises(LayerError, match="floating-point numbers, because it is quantised"):
+        find_target_layer(Quantised(), torch.randn(2, 3, 8, 8))
+    with pytest.raises(LayerError, match="'stub' is not spatial: its output is not a tensor of numbers"):
+        resolve_target_layer(Quantised(), "stub", torch.randn(2, 3, 8, 8))
 
 
 def test_a_network_without_positions_is_refused():

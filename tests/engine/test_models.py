@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cache.errors import ConfigError, ModelError
+from cache.errors import ConfigError, GazelakeError, ModelError
 from engine.models import load_model, resolve_device, weights_fingerprint
 from tests.engine.networks import load, sentence, source
 
@@ -218,7 +218,7 @@ def test_outputs_that_look_like_probabilities_are_noticed(tmp_path: Path) -> Non
 def test_devices() -> None:
     assert resolve_device("cpu").type == "cpu"
     assert resolve_device("auto").type in ("cpu", "cuda", "mps")
-    for name in ("abacus", "cuda:99", "meta", "cpu:cpu"):
+    for name in ("abacus", "cuda:99", "meta", "cpu:cpu", "hpu", "privateuseone", "mkldnn", ""):
         assert name in sentence(lambda name=name: resolve_device(name), ConfigError)  # type: ignore[misc]
 
 
@@ -249,3 +249,60 @@ def test_fingerprint_is_the_same_in_another_process_and_folder(tmp_path: Path) -
     command = [sys.executable, "-c", code, f"{source(tmp_path / 'b')}:net"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert out.stdout.split()[-1] == here
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            "def net():\n    with torch.device('meta'):\n        return Net()",
+            "weights without values on the device",
+        ),
+        (
+            "class Odd(Net):\n    def eval(self): raise ValueError('no')",
+            "fails with ValueError: no: mend it.",
+        ),
+        ("class Odd(Net):\n    def train(self, mode=True): raise SystemExit(3)", "fails with SystemExit: 3"),
+        (
+            "class Odd(Net):\n    def state_dict(self, *a, **k): raise KeyError('x')",
+            "fails with KeyError: 'x'",
+        ),
+        ("class Odd(Net):\n    def named_parameters(self, *a, **k): return 3", "fails with TypeError"),
+        ("class Odd(Net):\n    def forward(self, x): raise SystemExit", "fails with SystemExit"),
+        ("class Odd(Net):\n    classes = property(lambda self: 1 / 0)", "fails with ZeroDivisionError"),
+        (
+            "class Odd(Net):\n    classes = [['a'], None, object()]",
+            "declares the class name ['a'], which is no text",
+        ),
+        ("class Odd(Net):\n    classes = ['a', 'b', chr(0xdc00)]", "which is no text"),
+        ("class Odd(Net):\n    preprocessing = {'size': float('inf')}", "size = inf, which is not"),
+        ("class Odd(Net):\n    preprocessing = {object(): 1}", "has the unknown key <object"),
+        (
+            "class Tell(Exception):\n    def __str__(self): 1 / 0\ndef net(): raise Tell",
+            "failed with Tell: mend it.",
+        ),
+        ("def net(): raise SystemExit", "failed with SystemExit: mend it."),
+        ("def net(): return net()", "failed with RecursionError"),
+    ],
+)
+def test_what_somebody_wrote_may_fail_anywhere(tmp_path: Path, body: str, said: str) -> None:
+    if "class Odd" in body:
+        body += "\ndef net(): return Odd()"
+    path = source(tmp_path, body)
+    assert said in sentence(lambda: load(f"{path}:net"), GazelakeError)
+
+
+@pytest.mark.parametrize(
+    "forgetful", ["def eval(self): super().eval()", "def to(self, *a, **k): super().to(*a, **k)"]
+)
+def test_a_network_may_forget_to_return_itself(tmp_path: Path, forgetful: str) -> None:
+    path = source(tmp_path, f"class Odd(Net):\n    {forgetful}\ndef net(): return Odd()")
+    assert not load(f"{path}:net").module.training
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    for path in (f"{'a' * 300}.py", "~nobody-of-this-name/net.py"):
+        assert f"There is no file {path}" in sentence(lambda path=path: load(f"{path}:net"))  # type: ignore[misc]
+        assert "There is no checkpoint" in sentence(
+            lambda path=path: load(f"{source(tmp_path)}:net", checkpoint=path)  # type: ignore[misc]
+        )

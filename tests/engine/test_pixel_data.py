@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import pickle
 from pathlib import Path
 
@@ -129,3 +130,27 @@ def test_wrong_torchvision_datasets(tmp_path: Path) -> None:
     make_mnist(tmp_path, "test", 3)
     (tmp_path / "MNIST/raw/t10k-images-idx3-ubyte").write_bytes(b"\x00")
     assert "cannot be opened" in sentence(f"torchvision:MNIST@{tmp_path}")
+
+
+def test_a_damaged_csv_of_pixels_is_one_sentence(tmp_path: Path) -> None:
+    values = rng.integers(0, 256, (40, 784))
+    packed = gzip.compress(Path(pixel_csv(tmp_path / "p.csv", values, None)).read_bytes())
+    spec = tmp_path / "p.csv.gz"
+    spec.write_bytes(packed[:-2_000])
+    assert f"The CSV of pixels {spec} cannot be read: Compressed file ended" in sentence(spec)
+    spec.write_bytes(packed[:-8] + b"12345678")
+    assert f"The CSV of pixels {spec} cannot be read: CRC check failed" in sentence(spec)
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "is not a file" in sentence(tmp_path / "pipe.csv")
+
+
+def test_a_csv_of_pixels_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = rng.integers(0, 256, (3, 16))
+    text = Path(pixel_csv(tmp_path / "p.csv", values, [0, 1, 2])).read_bytes()
+    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(text))
+    for spec in ("~/p.csv", "~/p.csv.gz"):
+        dataset = open_dataset(spec)
+        assert dataset.kind == "pixels"
+        assert dataset.root == str(tmp_path)
+        assert (np.asarray(decode(dataset.read(2))) == values[2].reshape(4, 4, 1)).all()

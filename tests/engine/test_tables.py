@@ -215,5 +215,10 @@ def test_wrong_tables_are_one_sentence(tmp_path: Path) -> None:
     assert "cannot be read" in sentence(tmp_path / "t.parquet")
     (tmp_path / "t.csv.gz").write_bytes(b"not compressed")
     assert "cannot be read" in sentence(tmp_path / "t.csv.gz")
+    packed = bytearray(gzip.compress(b"path,label\n" + b"a,b\n" * 99))
+    packed[12] ^= 255
+    for damaged in (packed, packed[:20]):
+        (tmp_path / "t.csv.gz").write_bytes(damaged)
+        assert "cannot be read" in sentence(tmp_path / "t.csv.gz")
     pq.write_table(pa.table({"image": [{"bytes": b"x"}]}), tmp_path / "t.parquet")
     assert "column 'image'" in sentence(tmp_path / "t.parquet")

@@ -1,0 +1,201 @@
+"""How many passes LIME and Kernel SHAP take: rank correlation with a converged reference against the number of passes.
+
+On each photograph one function is explained: the probability of the predicted class, given which superpixels are
+shown. The reference of a method is the mean of the package's and Gazelake's estimates at many passes. The package's
+draws of LIME at fewer passes are stretches of those of its reference, each judged by a reference without it; all other
+draws are fresh. Everything runs through the engine, a process a worker.
+
+    python -m benchmarks.sampling --data ../shared/data/imagenet-sample --workers 2
+    python -m benchmarks.sampling --data FOLDER --images 1 --reference 200 --passes 40 80 --size 64
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.allocation import keep_freed_memory
+from engine.attribution.fills import fill_of
+from engine.attribution.masking import Job, Layout, MaskedForward
+from engine.attribution.subjects import Subjects
+from engine.attribution.superpixel_methods import SuperpixelMasks
+from engine.attribution.superpixels import segment
+from engine.attribution.surrogates import lime_fit, lime_states, shap_coalitions, shap_fit
+from engine.families import network_of
+from engine.models import load_model
+
+MODEL = "examples/imagenet_sample/efficientnet_lite0.py:efficientnet_lite0"
+STRETCHES = 8
+"""Stretches of the package's draws of LIME that are judged at each number of passes, at most."""
+
+Floats = NDArray[np.float64]
+Estimated = tuple[str, int, Floats, Floats | None]
+"""Estimator, passes, weights, and what stands in for the estimator's part of the reference when these are judged."""
+Curves = dict[tuple[str, str, int], list[float]]
+
+
+class Game:
+    """The probability of an image's predicted class as a function of the superpixels that are shown."""
+
+    def __init__(self, asked: argparse.Namespace, file: Path) -> None:
+        model = load_model(asked.model, image_size=asked.size)
+        pixels = model.preprocessing.view(Image.open(file).convert("RGB")).pixels
+        inputs = model.preprocessing.normalise(pixels[None], model.device)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        self.network = network_of(model)
+        with torch.no_grad():
+            target = self.network.scores(model.module(inputs)).argmax(1, keepdim=True)
+        self.subjects = Subjects(inputs, pixels[None], target, [str(file)], asked.batch)
+        labels = segment(pixels, "slic", asked.segments)
+        self.superpixels = int(labels.max()) + 1
+        numbers = torch.from_numpy(labels.astype(np.int64))
+        hidden = fill_of("mean", inputs[0], self.network.black, np.random.default_rng(0), numbers)
+        self._layout = Layout.of(inputs)
+        self._fill = self._layout.laid(hidden)
+        self._difference = self._layout.laid(inputs[0]) - self._fill
+        self._labels = self._layout.laid(numbers[None].int()).contiguous()
+        self.passes = 0
+
+    def __call__(self, states: NDArray[Any]) -> Floats:
+        """Return the probability for each row of states (passes, superpixels), as a column."""
+        shown = torch.from_numpy(np.asarray(states).astype(bool))
+        masks = SuperpixelMasks(shown, self._labels, self._fill, self._difference, self._layout)
+        (job,) = MaskedForward(self.network, self.subjects).run([Job(0, masks, "probability")])
+        self.passes += len(shown)
+        return job.scores.numpy().astype(np.float64)
+
+
+def lime_estimates(game: Game, asked: argparse.Namespace, seed: int) -> Iterator[Estimated]:
+    """Return the estimates of LIME; those of the most passes first."""
+    generator = np.random.default_rng(seed)
+    package = np.random.RandomState(seed).randint(0, 2, (asked.reference, game.superpixels)).astype(bool)
+    package[0] = True
+    scores = game(package)
+    yield "lime package", asked.reference, lime_fit(package, scores, 0.25).weights[0], None
+    for passes in asked.passes:
+        for start in range(0, min(asked.reference // passes, STRETCHES) * passes, passes):
+            states, values = (a[start : start + passes].copy() for a in (package, scores))
+            states[0], values[0] = package[0], scores[0]
+            others = np.delete(np.arange(asked.reference), np.arange(start, start + passes))
+            rest = lime_fit(package[others], scores[others], 0.25).weights[0] if len(others) else None
+            yield "lime package", passes, lime_fit(states, values, 0.25).weights[0], rest
+    for passes in (asked.reference, *asked.passes * asked.repeats):
+        states = lime_states(game.superpixels, passes, "paired", generator)
+        yield "Gazelake", passes, lime_fit(states, game(states), 0.25).weights[0], None
+
+
+def shap_estimates(game: Game, asked: argparse.Namespace, seed: int) -> Iterator[Estimated]:
+    """Return the estimates of Kernel SHAP; those of the most passes first."""
+    import shap
+
+    generator = np.random.default_rng(seed)
+    explainer = shap.KernelExplainer(lambda states: game(states)[:, 0], np.zeros((1, game.superpixels)))
+    whole = np.ones((1, game.superpixels))
+    for turn, passes in enumerate((asked.reference, *asked.passes * asked.repeats)):
+        np.random.seed(seed + turn)
+        # Its passes do not count the two with everything shown and hidden; by default it would keep 10 values only.
+        values = explainer.shap_values(whole, nsamples=passes - 2, l1_reg=0, silent=True)
+        yield "shap package", passes, np.asarray(values).ravel(), None
+        coalitions = shap_coalitions(game.superpixels, passes, generator)
+        yield "Gazelake", passes, shap_fit(coalitions, game(coalitions.states)).weights[0], None
+
+
+def judge(method: str, estimates: Iterator[Estimated], reference: int, curves: Curves) -> dict[str, float]:
+    """Add the rank correlations of the estimates to the curves; return how far the two references agree."""
+    from scipy.stats import spearmanr
+
+    converged: dict[str, Floats] = {}
+    few = []
+    for name, passes, weights, rest in estimates:
+        if passes == reference:
+            converged[name] = weights
+        else:
+            few.append((name, passes, weights, rest))
+    correlations: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for name, passes, weights, rest in few:
+        parts = converged if rest is None else {**converged, name: rest}
+        found = spearmanr(weights, np.mean(list(parts.values()), axis=0))[0]
+        correlations[name, passes].append(float(found))
+    for (name, passes), values in correlations.items():
+        curves[method, name, passes].append(float(np.mean(values)))
+    return {method: float(spearmanr(*converged.values())[0])}
+
+
+def explain(
+    asked: argparse.Namespace, file: Path, seed: int
+) -> tuple[Path, int, Curves, dict[str, float], int]:
+    """Return the curves of one photograph."""
+    torch.set_num_threads(asked.threads)
+    keep_freed_memory()
+    game = Game(asked, file)
+    curves: Curves = defaultdict(list)
+    agreement: dict[str, float] = {}
+    if "lime" in asked.methods:
+        agreement |= judge("LIME", lime_estimates(game, asked, seed), asked.reference, curves)
+    if "kernel_shap" in asked.methods:
+        agreement |= judge("Kernel SHAP", shap_estimates(game, asked, seed), asked.reference, curves)
+    return file, game.superpixels, dict(curves), agreement, game.passes
+
+
+def table(curves: Curves, passes: Sequence[int]) -> None:
+    """Print the mean over the photographs, with its standard error."""
+    print(f"\n| method | estimator | {' | '.join(f'{n:,} passes' for n in passes)} |")
+    print("|" + "---|" * (len(passes) + 2))
+    for method, name in dict.fromkeys((method, name) for method, name, _ in curves):
+        cells = []
+        for n in passes:
+            values = curves[method, name, n]
+            cells.append(f"{np.mean(values):.3f} ± {np.std(values) / max(len(values) - 1, 1) ** 0.5:.3f}")
+        print(f"| {method} | {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, help="folder of photographs")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--segments", type=int, default=50)
+    parser.add_argument(
+        "--reference", type=int, default=8000, help="passes of each estimator of the reference"
+    )
+    parser.add_argument(
+        "--methods", nargs="*", choices=("lime", "kernel_shap"), default=["lime", "kernel_shap"]
+    )
+    parser.add_argument("--passes", type=int, nargs="*", default=[100, 200, 400, 1000])
+    parser.add_argument("--repeats", type=int, default=1, help="fresh draws at each number of passes")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="threads of each worker")
+    asked = parser.parse_args()
+    files = sorted(p for p in asked.data.rglob("*") if p.suffix.lower() in (".jpeg", ".jpg", ".png"))
+    # Spread over the folder: neighbours are of neighbouring classes.
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, asked.images).astype(int)]
+    start = time.perf_counter()
+    curves: Curves = defaultdict(list)
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+        task: Callable[..., Any] = explain
+        for file, superpixels, found, agreement, passes in pool.map(
+            task, [asked] * len(chosen), chosen, range(len(chosen))
+        ):
+            for key, values in found.items():
+                curves[key] += values
+            agreed = ", ".join(f"{method} {value:.3f}" for method, value in agreement.items())
+            print(f"{file.name}: {superpixels} superpixels, {passes:,} passes, {time.perf_counter() - start:.0f} s; "
+                  f"the two references agree: {agreed}", flush=True)  # fmt: skip
+    table(curves, asked.passes)
+
+
+if __name__ == "__main__":
+    main()

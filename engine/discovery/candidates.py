@@ -1,0 +1,89 @@
+"""A candidate: what one of the three searches proposes, before the held-back half has its say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.conditions import Condition
+from engine.discovery.audited import Audited
+from engine.discovery.findings import Box, Kind
+
+LEAST_MEMBERS = 6
+"""A group of fewer samples of the discovery half is an anecdote, and is not proposed."""
+LEAST_OUTCOMES = 3
+"""Samples with and without an outcome that a search needs before it looks for what goes with it."""
+
+
+@dataclass
+class Candidate:
+    """A group of samples predicted to be of one class that may share a shortcut.
+
+    Attributes:
+        kind: Which search proposes it.
+        class_index: The predicted class.
+        outcome: What it goes with on the discovery half: ``wrong``, ``called`` the class, or ``alike`` for neither.
+        members: Whether each sample of the run belongs to it; all of them are predicted to be of the class.
+        score: Studentised difference on the discovery half.
+        p_familywise: Against the largest score under permuted outcomes.
+        conditions: What a filter adds to the predicted class; empty for a group, whose version is not written yet.
+        box: The region; None for moving content and whole images.
+        says: How the title goes on after "predicted CLASS".
+        property: The image statistic of a finding about the whole image.
+        likeness: How near-identical the attended content is, 0 to 1; None where nobody could tell.
+        evidence: Numbers for the title and the page.
+    """
+
+    kind: Kind
+    class_index: int
+    outcome: str
+    members: NDArray[np.bool_]
+    score: float
+    p_familywise: float
+    conditions: tuple[Condition, ...] = ()
+    box: Box | None = None
+    says: str = ""
+    property: str | None = None
+    likeness: float | None = None
+    evidence: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One outcome over one population of the discovery half.
+
+    Attributes:
+        class_index: The class that is asked about.
+        outcome: ``wrong`` among the samples predicted to be of the class, or ``called`` the class among all.
+        rows: Positions of the population's samples.
+        happened: Whether each of them has the outcome.
+    """
+
+    class_index: int
+    outcome: str
+    rows: NDArray[np.int64]
+    happened: NDArray[np.bool_]
+
+
+def questions(audited: Audited, class_index: int, usable: NDArray[np.bool_]) -> list[Question]:
+    """Return what can be asked about a class on the discovery half.
+
+    Args:
+        audited: The run.
+        class_index: The predicted class.
+        usable: Samples that the search can use at all.
+    """
+    here = usable & ~audited.held_back
+    called = audited.pred == class_index
+    asked = []
+    for outcome, population, happened in (
+        ("wrong", here & called & audited.labelled, audited.wrong),
+        ("called", here, called),
+    ):
+        rows = np.flatnonzero(population)
+        yes = happened[rows]
+        if min(int(yes.sum()), int((~yes).sum())) >= LEAST_OUTCOMES:
+            asked.append(Question(class_index, outcome, rows, yes))
+    return asked

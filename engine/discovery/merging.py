@@ -1,0 +1,150 @@
+"""Candidates that mean the same samples become one, and the held-back half says what each is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.discovery.audited import Audited
+from engine.discovery.candidates import Candidate
+from engine.discovery.statistics import Effect, effect_of
+from engine.discovery.what import jaccard
+
+SAME_SAMPLES = 0.5
+"""Candidates of one class that share this part of their samples (Jaccard) mean the same."""
+CONTAINED = 0.8
+"""So do candidates of which the smaller has this part of its samples in the larger."""
+GOES_WITH_ERRORS = 0.01
+"""A candidate found by being called the class goes with errors where Fisher's p on the discovery half is at most this."""
+ALIKE_REGION = 0.3
+"""A region that goes with being called the class alone is carried over from this likeness on: others are where the class's
+own features lie."""
+NAMED = 1.2
+"""Weight of the score of a rule of one term of metadata, when one speaks for all that mean the same samples: it has a name."""
+UNCLEAR = 0.6
+"""Weight of a rule over statistics of maps: it describes how a map looks, not what is looked at."""
+MOST_A_CLASS = 4
+"""Findings carried over for a class."""
+MOST_FINDINGS = 24
+"""Findings carried over for a run: each costs the model's time to verify."""
+
+
+@dataclass
+class Merged:
+    """Candidates that mean the same samples.
+
+    Attributes:
+        best: The one that speaks for all.
+        others: The rest.
+        effect: Of the best, on the held-back half.
+        weight: How much it deserves a look; larger is more.
+    """
+
+    best: Candidate
+    others: list[Candidate] = field(default_factory=list)
+    effect: Effect = field(default_factory=lambda: Effect(None, None, 0, None, None, None, None))
+    weight: tuple[float, ...] = ()
+
+    @property
+    def outcomes(self) -> set[str]:
+        """What the candidates go with: ``wrong``, ``called``, ``alike``."""
+        return {one.outcome for one in (self.best, *self.others)}
+
+
+def measured(audited: Audited, candidate: Candidate, held_back: bool) -> Effect:
+    """Return a candidate's effect on one of the halves: errors among the labelled samples predicted to be of its class."""
+    population = (audited.held_back == held_back) & audited.labelled & (audited.pred == candidate.class_index)
+    return effect_of(candidate.members[population], audited.wrong[population])
+
+
+def worth_merging(audited: Audited, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Leave out regions that are where a class's own features lie: they go with being called it, and with nothing else."""
+    kept = []
+    for candidate in candidates:
+        effect = measured(audited, candidate, held_back=False)
+        errors = effect.p_value is not None and effect.p_value <= GOES_WITH_ERRORS
+        rule_without_labels = candidate.kind == "who" and not audited.labelled.any()
+        alike = (candidate.likeness or 0) >= ALIKE_REGION
+        if candidate.outcome != "called" or errors or rule_without_labels or alike:
+            kept.append(candidate)
+    return kept
+
+
+def merge(audited: Audited, candidates: Sequence[Candidate]) -> list[Merged]:
+    """Merge the candidates of one class that mean the same samples; the clearest speaks for them."""
+    yardstick = {id(c): _clarity(audited, c) for c in candidates}
+    # A region is the clearest thing that can be said, and the only one that a person sees at once.
+    ordered = sorted(candidates, key=lambda c: (c.kind != "where", c.outcome == "alike", -yardstick[id(c)]))
+    merged: list[Merged] = []
+    for candidate in ordered:
+        for one in merged:
+            if _same(candidate.members, one.best.members):
+                one.others.append(candidate)
+                break
+        else:
+            merged.append(Merged(candidate))
+    return merged
+
+
+def named(candidate: Candidate) -> bool:
+    """Tell whether a candidate is a rule of one term of metadata: it says in the dataset's own words what is wrong."""
+    rule = candidate.kind == "who" and candidate.property is None and len(candidate.conditions) == 1
+    return rule and "map_terms" not in candidate.evidence
+
+
+def _clarity(audited: Audited, candidate: Candidate) -> float:
+    """Return a score in which candidates of one class compare, whatever they were found by.
+
+    Regions by their own score. Groups and rules by how well they tell wrong predictions of the class from right ones.
+    """
+    if candidate.kind == "where":
+        return candidate.score
+    weight = 1.0
+    if "map_terms" in candidate.evidence:
+        weight = UNCLEAR
+    elif named(candidate):
+        weight = NAMED
+    rows = ~audited.held_back & audited.labelled & (audited.pred == candidate.class_index)
+    inside, wrong = candidate.members[rows], audited.wrong[rows]
+    n, hits, caught = len(inside), wrong.sum(), (inside & wrong).sum()
+    size = inside.sum()
+    if not n or not 0 < size < n or not 0 < hits < n:
+        return weight * candidate.score
+    difference = caught / size - (hits - caught) / (n - size)
+    share = hits / n
+    return float(weight * difference / np.sqrt(share * (1 - share) * (1 / size + 1 / (n - size))))
+
+
+def _same(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> bool:
+    smaller = min(int(first.sum()), int(second.sum()))
+    if not smaller:
+        return False
+    shared = int((first & second).sum())
+    return jaccard(first, second) >= SAME_SAMPLES or shared >= CONTAINED * smaller
+
+
+def rank(audited: Audited, merged: Sequence[Merged]) -> list[Merged]:
+    """Order what is carried over, the gravest first, and cut off what nobody would verify.
+
+    First the findings whose effect excludes zero on the held-back half, by the errors that they explain for sure (lower limit
+    of the effect × labelled samples), twice that where they also go with being called the class, and half as much again for
+    content that is near-identical or lies outside the object. Then the others, by likeness, by score.
+    """
+    for one in merged:
+        effect, best = one.effect, one.best
+        sure = effect.low if effect.low is not None else 0.0
+        labelled = int((best.members & audited.labelled).sum())
+        suspicion = max(best.likeness or 0.0, best.evidence.get("outside_object", 0.0))
+        lead = 2.0 if "called" in one.outcomes else 1.0
+        harm = max(sure, 0.0) * labelled * lead * (1 + suspicion / 2)
+        one.weight = (harm, best.likeness or 0.0, suspicion, best.score)
+    ordered = sorted(merged, key=lambda one: one.weight, reverse=True)
+    kept: list[Merged] = []
+    for one in ordered:
+        same_class = sum(other.best.class_index == one.best.class_index for other in kept)
+        if same_class < MOST_A_CLASS and len(kept) < MOST_FINDINGS:
+            kept.append(one)
+    return kept

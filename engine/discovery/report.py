@@ -1,0 +1,96 @@
+"""Findings on the terminal: one table, the notices, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from engine.discovery.findings import Finding, Findings, Rate
+
+
+@contextmanager
+def searching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """Show which class is being searched, how many are left and for how long; yields what `discover` reports to."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Reading the run", total=None)
+
+        def advance(done: int, total: int, name: str) -> None:
+            progress.update(
+                task, description=f"Searching {name}" if name else "Searched", completed=done, total=total
+            )
+
+        yield advance
+
+
+def print_findings(console: Console, found: Findings, run: Path) -> None:
+    """Print a run's list, what cannot be said about the run, and what to type next."""
+    if not found.discovered:
+        console.print(
+            f"Nobody has looked for shortcuts yet.  Look:  python -m engine discover {run}", markup=False
+        )
+        return
+    if found.findings:
+        console.print(_table(found))
+    else:
+        console.print("No suspected shortcut was found.")
+    for notice in found.notices:
+        console.print(f"Note: {notice}", markup=False)
+    if any(finding.verdict == "untested" for finding in found.findings):
+        console.print(f"Prove or refute them:  python -m engine verify {run}", markup=False)
+    elif found.findings:
+        console.print(f"Look at them:         python -m dashboard serve {run}", markup=False)
+
+
+def _table(found: Findings) -> Table:
+    tested = any(finding.verdict != "untested" for finding in found.findings)
+    table = Table(box=None, pad_edge=False)
+    for title, right in (
+        ("#", True),
+        ("finding", False),
+        ("images", True),
+        ("wrong", True),
+        ("else", True),
+        ("q", True),
+        ("alike", True),
+    ):
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
+    for title in ("deletion", "transplant", "verdict") if tested else ():
+        table.add_column(title)
+    for finding in found.findings:
+        cells = [str(finding.rank), finding.title, f"{finding.n:,}"]
+        cells += [_share(finding.evidence.get(key)) for key in ("error_rate", "error_rate_rest")]
+        cells += [_q(finding.q_value), "–" if finding.likeness is None else f"{finding.likeness:.2f}"]
+        if tested:
+            cells += [_tested(finding.deletion), _tested(_planted(finding)), finding.verdict]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _planted(finding: Finding) -> Rate | None:
+    return finding.imposed if finding.transplant is None else finding.transplant
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _q(value: float | None) -> str:
+    return "–" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _tested(rate: Rate | None) -> str:
+    if rate is None or rate.rate is None:
+        return "–"
+    return f"{rate.rate:.0%} against {_share(rate.control_rate)}"

@@ -1,0 +1,209 @@
+"""What: groups of samples of a predicted class whose attended content is alike, wherever it lies in the image.
+
+The attended features of a class are clustered at several levels of detail; which level says something is decided by the data:
+every cluster of every level is scored at once, against the largest score of any of them under permuted errors.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from engine.discovery.audited import Audited
+from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES, Candidate
+from engine.discovery.likeness import Likeness
+from engine.discovery.statistics import FAMILYWISE, PERMUTATIONS, familywise, permuted_outcomes
+
+LEVELS = (2, 3, 4, 6, 8, 12)
+"""Numbers of groups tried for a class; every group of every level is a candidate."""
+FITTED = 2_000
+"""Samples of a class that its clusters are fitted to; the others join the nearest."""
+MOST_GROUPS = 3
+"""Groups proposed for a class because of errors."""
+ALIKE = 0.5
+"""Groups without more errors than others are proposed from this likeness on: shortcuts that cause no error yet."""
+WORTH_JOINING = 1.2
+"""Groups of one level are taken together where that scores this many times as well as the best of them alone."""
+MOST_COMPARED = 40
+"""Classes, the most frequent predictions first, whose groups are compared image by image: a second each."""
+SAME = 0.5
+"""Groups that share this part of their samples (Jaccard) are one group seen at two levels."""
+
+
+def clusters(
+    features: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return every group of every level, (n, groups), and the level of each.
+
+    Args:
+        features: Unit vectors, (n, d).
+        rng: Dice for the samples that are fitted to, and for the starts.
+    """
+    n = len(features)
+    fitted = features if n <= FITTED else features[rng.choice(n, FITTED, replace=False)]
+    distinct = len(np.unique(fitted, axis=0))
+    groups, levels = [], []
+    for level in LEVELS:
+        if level > min(distinct, n // LEAST_MEMBERS):
+            break
+        model = KMeans(level, n_init=2, max_iter=100, random_state=int(rng.integers(2**31)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(fitted)
+        # By hand, in the very precision of the fit: `predict` starts threads that cost more than it saves.
+        centres = model.cluster_centers_
+        nearest = (features @ centres.T - (centres**2).sum(axis=1) / 2).argmax(axis=1)
+        groups += [nearest == k for k in range(level)]
+        levels += [level] * level
+    listed = np.array(groups, dtype=bool).T if groups else np.zeros((n, 0), dtype=bool)
+    return listed, np.array(levels, dtype=np.int64)
+
+
+class WhatSearch:
+    """Finds the groups of one run; the groups of a class are formed once."""
+
+    def __init__(self, audited: Audited) -> None:
+        self._audited = audited
+        counts = np.bincount(audited.pred, minlength=len(audited.classes))
+        self._compared = set(np.argsort(-counts, kind="stable")[:MOST_COMPARED].tolist())
+        self._formed: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]] = {}
+
+    def find(self, class_index: int, likeness: Likeness) -> list[Candidate]:
+        """Return the groups worth testing for a class."""
+        rows, groups, levels = self._groups(class_index)
+        if not groups.shape[1]:
+            return []
+        found = _with_errors(self._audited, class_index, rows, groups, levels)
+        if class_index not in self._compared:
+            return found
+        return found + _alike(self._audited, class_index, self.finest(class_index), found, likeness)
+
+    def finest(self, class_index: int) -> list[NDArray[np.bool_]]:
+        """Return the members of each group of a class's finest level: what is near-identical falls into one of them."""
+        rows, groups, levels = self._groups(class_index)
+        return [
+            _members(self._audited, rows[groups[:, k]])
+            for k in np.flatnonzero(levels == levels.max(initial=0))
+        ]
+
+    def _groups(self, class_index: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Return the samples of a class, its groups (samples, groups) and their levels."""
+        if class_index not in self._formed:
+            audited = self._audited
+            attended = audited.attended
+            rows = np.flatnonzero(audited.pred == class_index)
+            rows = rows[:0] if attended is None else rows[np.any(attended[rows] != 0, axis=1)]
+            groups, levels = np.zeros((len(rows), 0), dtype=bool), np.zeros(0, np.int64)
+            if attended is not None and len(rows) >= 2 * LEAST_MEMBERS:
+                groups, levels = clusters(attended[rows], audited.rng("groups", class_index))
+                large = groups[~audited.held_back[rows]].sum(axis=0) >= LEAST_MEMBERS
+                groups, levels = groups[:, large], levels[large]
+            self._formed[class_index] = rows, groups, levels
+        return self._formed[class_index]
+
+
+def _members(audited: Audited, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    members = np.zeros(audited.n, dtype=bool)
+    members[rows] = True
+    return members
+
+
+def _with_errors(
+    audited: Audited,
+    class_index: int,
+    rows: NDArray[np.int64],
+    groups: NDArray[np.bool_],
+    levels: NDArray[np.int64],
+) -> list[Candidate]:
+    here = ~audited.held_back[rows] & audited.labelled[rows]
+    happened = audited.wrong[rows[here]]
+    hits, n = int(happened.sum()), len(happened)
+    if min(hits, n - hits) < LEAST_OUTCOMES:
+        return []
+    dice = audited.rng("what", class_index)
+    inside = groups[here].astype(np.float32)
+    counts = inside.sum(axis=0, dtype=np.float64)
+    caught = (inside.T @ permuted_outcomes(happened, PERMUTATIONS, dice)).astype(np.float64)
+    singles = _scores(counts[:, None], caught, hits, n)
+    joined = {level: _joined(counts[levels == level], caught[levels == level], hits, n) for level in LEVELS}
+    largest = np.max([singles.max(axis=0), *(values.max(axis=0) for values, _ in joined.values())], axis=0)
+    chosen = [(float(singles[k, 0]), groups[:, k]) for k in np.argsort(-singles[:, 0], kind="stable")]
+    level = max(LEVELS, key=lambda level: joined[level][0][:, 0].max())
+    values, order = joined[level]
+    together = float(values[:, 0].max())
+    if together >= WORTH_JOINING * chosen[0][0]:
+        taken = np.flatnonzero(levels == level)[order[: int(values[:, 0].argmax()) + 1, 0]]
+        chosen.insert(0, (together, np.asarray(groups[:, taken].any(axis=1))))
+    found: list[Candidate] = []
+    for value, inside_group in chosen:
+        p_value = float(familywise(np.array([value]), largest[1:])[0])
+        if p_value > FAMILYWISE or len(found) == MOST_GROUPS:
+            break
+        members = _members(audited, rows[inside_group])
+        if all(jaccard(members, other.members) < SAME for other in found):
+            says = "looking at content that is alike"
+            found.append(Candidate("what", class_index, "wrong", members, value, p_value, says=says))
+    return found
+
+
+def _scores(
+    counts: NDArray[np.float64], caught: NDArray[np.float64], hits: int, n: int
+) -> NDArray[np.float64]:
+    """Return the score test of groups of the given sizes that caught so many errors; −∞ where a group is everybody."""
+    share = counts / n
+    deviation = np.sqrt(np.maximum(share * (1 - share), 1e-12))
+    difference = caught / hits - (counts - caught) / (n - hits)
+    values = difference / (deviation * np.sqrt(1 / hits + 1 / (n - hits)))
+    return np.asarray(np.where(np.broadcast_to(counts < n, values.shape), values, -np.inf))
+
+
+def _joined(
+    counts: NDArray[np.float64], caught: NDArray[np.float64], hits: int, n: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Score the groups of one level taken together: the one with the highest error rate, then the two highest.
+
+    Of all unions of disjoint groups one of these scores best (Neill 2012: linear-time subset scanning).
+
+    Args:
+        counts: Size of each group, (groups,).
+        caught: Errors in each, by permutation, (groups, permutations).
+        hits: All errors.
+        n: All samples.
+
+    Returns:
+        The score of the first k + 1 groups by permutation, and the order of the groups, both (groups, permutations).
+    """
+    if not len(counts):
+        return np.full((1, caught.shape[1]), -np.inf), np.zeros((1, caught.shape[1]), np.int64)
+    order = np.argsort(-caught / counts[:, None], axis=0, kind="stable")
+    sizes = np.cumsum(counts[order], axis=0)
+    return _scores(sizes, np.cumsum(np.take_along_axis(caught, order, axis=0), axis=0), hits, n), order
+
+
+def _alike(
+    audited: Audited,
+    class_index: int,
+    groups: list[NDArray[np.bool_]],
+    found: list[Candidate],
+    likeness: Likeness,
+) -> list[Candidate]:
+    """Return the group of the greatest likeness, if it is great and not proposed already."""
+    best: Candidate | None = None
+    for members in groups:
+        value = likeness.of(members, None)
+        if value is not None and value >= ALIKE and (best is None or value > (best.likeness or 0)):
+            says = "looking at near-identical content"
+            best = Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)
+    if best is None or any(jaccard(best.members, other.members) >= SAME for other in found):
+        return []
+    return [best]
+
+
+def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return which part of the samples of either group is in both."""
+    either = int((first | second).sum())
+    return int((first & second).sum()) / either if either else 0.0

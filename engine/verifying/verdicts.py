@@ -1,0 +1,163 @@
+"""Verdicts: what the causal tests of a finding prove, by thresholds that were fixed before anything was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.discovery.findings import Finding, Rate, Verdict, ranked
+
+RELIED_ON = 0.2
+"""Relied on: the 95 % lower bound of (rate − control) exceeds this in a test."""
+REFUTED = 0.1
+"""Refuted: the 95 % upper bounds of (rate − control) lie below this in both tests."""
+BEYOND_CLASS = 0.0
+"""Beyond the rest of the class: the 95 % lower bound of (rate − class rate) exceeds this."""
+SIGNIFICANT = 0.05
+"""Errors go with a finding where the q-value on the held-back half lies below this, and the effect above 0."""
+OUTSIDE_OBJECT = 0.7
+"""Outside the object: at least this share of the attended mass lies outside the known object."""
+NEAR_IDENTICAL = 0.6
+"""Near-identical: the likeness from image to image is at least this, as stamps have it and living things have not."""
+ORDER: tuple[Verdict, ...] = ("shortcut", "relied on", "untested", "inconclusive", "refuted")
+"""What is listed first."""
+
+
+def judge(finding: Finding, name: str = "the class") -> tuple[Verdict, tuple[str, ...]]:
+    """Return a finding's verdict from its tests, effect, likeness and place, with the reasons in sentences.
+
+    *Relied on*: the lower bound of (rate − control) exceeds `RELIED_ON` in a test. *Shortcut*: so it does where the
+    content is transplanted (a whole-image property imposed), beyond what the rest of the class attends to, and there
+    is evidence that it is not the object. *Refuted*: both tests were made and their upper bounds lie below `REFUTED`.
+    Else *inconclusive*; *untested* where no image could be tested.
+
+    Args:
+        finding: With the results of its tests.
+        name: What the class is called.
+    """
+    removal, transfer = finding.deletion, finding.transplant or finding.imposed
+    made = [test for test in (removal, transfer) if test is not None and test.n]
+    if not made:
+        return "untested", ("No image could be tested.",)
+    whole = finding.property is not None
+    reasons = [_removal(removal, whole), _transfer(transfer, name, whole)]
+    if _relied(transfer):
+        beyond, compared = _beyond_class(transfer, name)
+        evidence = not_the_object(finding)
+        reasons += [compared]
+        reasons += evidence or ["Nothing shows that it is not the object itself."]
+        return ("shortcut" if beyond and evidence else "relied on"), tuple(reasons)
+    if _relied(removal):
+        reasons += ["The model relies on it, but it does not make other images of the class."]
+        return "relied on", tuple(reasons)
+    bounds = [test.high for test in (removal, transfer) if test is not None and test.high is not None]
+    if len(bounds) == 2 and max(bounds) < REFUTED:
+        reasons += [f"Both differences lie below {REFUTED:.0%}: the model hardly uses it."]
+        return "refuted", tuple(reasons)
+    reasons += [
+        f"Neither difference is surely above {RELIED_ON:.0%}, and not both are surely below {REFUTED:.0%}."
+    ]
+    return "inconclusive", tuple(reasons)
+
+
+def not_the_object(finding: Finding) -> list[str]:
+    """Return the evidence that what a finding is about is not the class's object, in sentences; empty without any."""
+    found = []
+    effect, q = finding.effect, finding.q_value
+    if effect is not None and effect > 0 and q is not None and q < SIGNIFICANT:
+        found.append(
+            f"Errors go with it on the held-back half: {effect:+.0%} (q {'< 0.001' if q < 0.001 else f'= {q:.3f}'})."
+        )
+    if finding.property is not None:
+        return found  # a property of the whole image lies nowhere: what the maps say is about something else
+    if finding.outside_object is not None and finding.outside_object >= OUTSIDE_OBJECT:
+        found.append(f"{finding.outside_object:.0%} of the attention lies outside the known object.")
+    if finding.likeness is not None and finding.likeness >= NEAR_IDENTICAL:
+        found.append(
+            f"It is near-identical from image to image (likeness {finding.likeness:.2f}), as stamps are and living "
+            "things are not."
+        )
+    return found
+
+
+def reranked(findings: Iterable[Finding], wrong: int) -> tuple[Finding, ...]:
+    """Return findings in the order that puts first what matters: proof, harm and unlikeness to the object.
+
+    First by verdict, as `ORDER` lists them, then by `weight`; what ties stays in the order in which it was found.
+
+    Args:
+        findings: In their present order.
+        wrong: Wrong predictions of the whole run.
+    """
+    return ranked(sorted(findings, key=lambda f: (ORDER.index(f.verdict), -round(weight(f, wrong), 6))))
+
+
+def weight(finding: Finding, wrong: int) -> float:
+    """Return how much a finding matters, 0 to 3: harm + proof + unlikeness.
+
+    Harm is the share of the run's errors that it explains (effect × samples / errors), proof the lower bound of
+    (rate − control) where the content was transplanted or imposed, of the deletion where it was not, and unlikeness
+    the larger of its share outside the object and its likeness from image to image, 0 for a whole-image property. Each is
+    within 0 and 1.
+    """
+    harm = max(finding.effect or 0.0, 0.0) * finding.n / wrong if wrong else 0.0
+    test = finding.transplant or finding.imposed or finding.deletion
+    proof = max(test.low or 0.0, 0.0) if test is not None else 0.0
+    unlike = max(finding.outside_object or 0.0, finding.likeness or 0.0, 0.0)
+    if finding.property is not None:
+        unlike = 0.0
+    return min(harm, 1.0) + proof + min(unlike, 1.0)
+
+
+def _relied(test: Rate | None) -> bool:
+    return test is not None and test.low is not None and test.low > RELIED_ON
+
+
+def _beyond_class(test: Rate | None, name: str) -> tuple[bool, str]:
+    if test is None or test.class_low is None or test.class_rate is None:
+        return False, f"There was nothing else that the model attends to in {name} to compare it with."
+    beyond = test.class_low > BEYOND_CLASS
+    return beyond, (
+        f"What else the model attends to in {name} makes {test.class_rate:.0%} of them {name}: "
+        f"{'less than this does' if beyond else 'not surely less than this does'} "
+        f"({_interval(test.class_low, test.class_high)})."
+    )
+
+
+def _removal(test: Rate | None, whole: bool) -> str:
+    what = "Changing it towards the rest of the data" if whole else "Covering it"
+    against = "changing it within the finding" if whole else "equal areas elsewhere"
+    if test is None or not test.n:
+        return f"{what} could not be tried."
+    return (
+        f"{what} in {_images(test.n)} changed {_share(test.rate)} of the predictions; {against} changed "
+        f"{_share(test.control_rate)} (difference {_interval(test.low, test.high)})."
+    )
+
+
+def _transfer(test: Rate | None, name: str, whole: bool) -> str:
+    what = "Imposing it on" if whole else "Pasting it onto"
+    if test is None or not test.n:
+        return f"{what} images of other classes could not be tried: none was classified rightly with room for it."
+    control = "that of other images" if whole else "control patches of its size"
+    return (
+        f"{what} {_images(test.n)} of other classes made {_share(test.rate)} of them {name}; {control} made "
+        f"{_share(test.control_rate)} (difference {_interval(test.low, test.high)})."
+    )
+
+
+def _images(n: int) -> str:
+    return f"{n} image{'s' if n != 1 else ''}"
+
+
+def _share(value: float | None) -> str:
+    return "an unknown share" if value is None else f"{value:.0%}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "unknown"
+    return f"95 % interval {_signed(low)} to {_signed(high)}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:.0%}".replace("-", "−")

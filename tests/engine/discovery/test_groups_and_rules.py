@@ -1,0 +1,125 @@
+"""Groups, unions of groups, rules and map clustering: against brute force, planted truths, and chance."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from engine.discovery import what, who
+from engine.discovery.audited import Audited, Column
+from engine.discovery.spray import spectral_clusters
+
+
+def audited(
+    n: int, columns: list[Column], pred: np.ndarray, label: np.ndarray, attended: np.ndarray | None = None
+) -> Audited:
+    contents = [f"{i:08x}" for i in range(n)]
+    return Audited(
+        "0" * 32, ["a", "b", "c"], np.array(contents), contents, pred.astype(np.int32), label.astype(np.int32),
+        np.ones(n, bool), np.full((n, 196), 1 / 196, np.float32), np.arange(n) % 2 == 1, columns,
+        None if attended is None else attended.astype(np.float32), np.full((n, 2), 0.5), np.full(n, np.nan),
+    )  # fmt: skip
+
+
+def test_the_best_union_is_the_best_of_all_unions() -> None:
+    rng = np.random.default_rng()
+    for _ in range(10):
+        counts = rng.integers(3, 20, 6).astype(float)
+        caught = rng.integers(0, counts + 1).astype(float)
+        n, hits = int(counts.sum()), int(caught.sum())
+        if not 0 < hits < n:
+            continue
+        values, order = what._joined(counts, caught[:, None], hits, n)
+        slow = max(
+            float(
+                what._scores(
+                    np.array([[counts[list(s)].sum()]]), np.array([[caught[list(s)].sum()]]), hits, n
+                )[0, 0]
+            )
+            for size in range(1, 6)
+            for s in combinations(range(6), size)
+        )
+        assert np.isclose(values[:5].max(), slow)
+        assert sorted(order[:, 0]) == list(range(6))
+
+
+def test_a_planted_group_is_found() -> None:
+    rng = np.random.default_rng(1)
+    n = 300
+    kind = np.arange(n) % 5 == 0
+    features = np.where(kind[:, None], np.eye(64)[0], np.eye(64)[1]) * 2 + rng.normal(0, 0.2, (n, 64))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    label = np.where(kind & (rng.random(n) < 0.9), 1, 0)
+    a = audited(n, [], np.zeros(n), label, features)
+    rows, groups, levels = what.WhatSearch(a)._groups(0)
+    (best, *_) = what._with_errors(a, 0, rows, groups, levels)
+    np.testing.assert_array_equal(best.members, kind)
+    assert best.p_familywise <= 0.01
+
+
+def test_chance_gives_no_group() -> None:
+    rng = np.random.default_rng(2)
+    found = 0
+    for _ in range(10):
+        features = rng.normal(size=(120, 64))
+        a = audited(120, [], np.zeros(120), rng.random(120) < 0.3, features)
+        found += bool(what._with_errors(a, 0, *what.WhatSearch(a)._groups(0)))
+    assert found <= 2
+
+
+def test_a_tint_is_a_rule_that_leads_to_the_class() -> None:
+    rng = np.random.default_rng(3)
+    n = 600
+    label = np.arange(n) % 3
+    tinted = rng.random(n) < 0.2
+    pred = np.where(tinted & (rng.random(n) < 0.8), 0, label)
+    saturation = (
+        np.where(tinted, rng.normal(0.7, 0.05, n), rng.normal(0.3, 0.1, n)).astype(np.float32).astype(float)
+    )
+    noise = [Column(f"noise{i}", f"Noise {i}", rng.normal(size=n)) for i in range(5)]
+    columns = [Column("saturation", "Saturation", saturation, (), "image"), *noise]
+    found = who.find_who(audited(n, columns, pred, label), 0)
+    called = next(c for c in found if c.outcome == "called")
+    assert called.property == "saturation"
+    assert called.says.startswith("with saturation at least")
+    assert tinted[called.members].mean() > 0.95
+    assert called.members[tinted & (pred == 0)].mean() > 0.8
+    assert len(called.conditions) == 1, "one term says it all"
+
+
+def test_chance_gives_no_rule() -> None:
+    rng = np.random.default_rng(4)
+    found = 0
+    for _ in range(8):
+        columns = [Column(f"c{i}", f"C{i}", rng.normal(size=200)) for i in range(6)]
+        found += bool(who.find_who(audited(200, columns, np.zeros(200), rng.random(200) < 0.3), 0))
+    assert found <= 2
+
+
+def test_constant_and_unknown_columns_make_no_terms() -> None:
+    n = 60
+    columns = [Column("same", "Same", np.ones(n)), Column("nothing", "Nothing", np.full(n, np.nan))]
+    assert who.terms(audited(n, columns, np.zeros(n), np.zeros(n)), np.arange(n), ("meta",)) == []
+
+
+def test_two_terms_where_it_takes_two() -> None:
+    rng = np.random.default_rng(6)
+    n = 800
+    x, y = rng.random((2, n))
+    label = ((x > 0.7) & (y > 0.6)).astype(int)
+    columns = [Column("x", "X", x, single=False), Column("y", "Y", y, single=False)]
+    (best, *_) = who.find_who(audited(n, columns, np.zeros(n), label), 0)
+    assert len(best.conditions) == 2
+    assert best.property is None
+    assert label[best.members].mean() > 0.9
+
+
+def test_map_clustering_tells_corners_from_centres() -> None:
+    rng = np.random.default_rng(8)
+    grid = np.zeros((120, 14, 14), np.float32)
+    grid[:40, 10:, :4], grid[40:, 5:9, 5:9] = 1, 1
+    maps = grid.reshape(120, -1) + rng.random((120, 196)).astype(np.float32) * 0.2
+    labels = spectral_clusters(maps / maps.sum(axis=1, keepdims=True), 0)
+    assert len(set(labels[:40])) == 1
+    assert set(labels[:40]).isdisjoint(labels[40:])
