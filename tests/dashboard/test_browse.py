@@ -18,6 +18,7 @@ from dashboard.filter_fields import Scale
 from dashboard.ordering import number_text
 from dashboard.tiles import encoded_maps, outcome_text, pictures
 from tests.dashboard.conftest import OpenPage, texts
+from tests.seeding import rng
 from tests.synthetic import CLASSES, METHODS
 
 
@@ -173,7 +174,6 @@ def test_a_view_reads_what_a_browser_reports_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("magnitude", [1e-6, 0.3, 1.0, 72.0, 1e7])
 def test_a_sliders_scale_covers_every_value_with_round_steps(magnitude: float) -> None:
-    rng = np.random.default_rng()
     low, high = np.sort(rng.normal(size=2) * magnitude)
     scale = Scale("number", float(low), float(high))
     first, last = scale.ends

@@ -16,10 +16,10 @@ from dashboard.figures import (
     mass_figure,
     reliability_figure,
 )
+from tests.seeding import rng
 
 
 def random_confusions(classes: int, samples: int = 5_000):
-    rng = np.random.default_rng()
     label = rng.integers(0, classes, samples)
     pred = np.where(rng.random(samples) < 0.7, label, rng.integers(0, classes, samples))
     pairs, n = np.unique(np.stack([label, pred]), axis=1, return_counts=True)

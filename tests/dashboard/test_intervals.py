@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dashboard.intervals import newcombe, wilson
+from tests.seeding import rng
 
 proportion = pytest.importorskip("statsmodels.stats.proportion")
 
@@ -9,7 +10,6 @@ proportion = pytest.importorskip("statsmodels.stats.proportion")
 @pytest.mark.parametrize("shape", [(1,), (40,), (6, 5)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
 def test_wilson_equals_statsmodels(shape, confidence):
-    rng = np.random.default_rng()
     counts = rng.integers(1, 400, shape)
     hits = rng.integers(0, counts + 1)
     ours = wilson(hits, counts, confidence)
@@ -21,7 +21,6 @@ def test_wilson_equals_statsmodels(shape, confidence):
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_newcombe_equals_statsmodels(confidence):
-    rng = np.random.default_rng()
     n1, n2 = rng.integers(1, 300, (2, 60))
     k1, k2 = rng.integers(0, n1 + 1), rng.integers(0, n2 + 1)
     ours = newcombe(k1, n1, k2, n2, confidence)

@@ -11,12 +11,13 @@ from dashboard.agreement_figure import agreement_figure, arranged, marks, same_w
 from dashboard.figures import DARK, LIGHT, Look
 from dashboard.method_choice import by_family, family_titles
 from tests.dashboard.conftest import MANY, OpenPage, texts
+from tests.seeding import rng
 
 WRONG = Filter((Is("correct", False),))
 
 
 def matrix(n: int) -> AgreementMatrix:
-    values = np.corrcoef(np.random.default_rng().normal(size=(n, 6)))
+    values = np.corrcoef(rng.normal(size=(n, 6)))
     return AgreementMatrix(tuple("abcdefghijklmnopqrstuvwxyz"[:n]), values, np.full((n, n), 9), 9, 9)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dashboard.outlines import boxes_path, mask_path, object_path
+from tests.seeding import rng
 
 
 def lines(path: str) -> list[tuple[float, float, float, float]]:
@@ -42,7 +43,7 @@ def test_a_disc_has_a_discs_outline() -> None:
 
 
 def test_every_outline_is_closed_and_stays_within_the_picture() -> None:
-    mask = np.random.default_rng().random((56, 56)) < 0.4
+    mask = rng.random((56, 56)) < 0.4
     ends: dict[tuple[float, float], int] = {}
     for x0, y0, x1, y1 in lines(mask_path(mask)):
         assert min(x0, y0, x1, y1) >= 0

@@ -23,6 +23,7 @@ from dashboard.drilldown import (
 from dashboard.intervals import wilson
 from dashboard.outcomes import separation, separations
 from tests.dashboard.conftest import OpenPage, texts
+from tests.seeding import rng
 from tests.synthetic import make_run
 
 FIELD = Field("border_mass", "Border mass", "share", 0, 1, "higher", "Mass in the outer eighth.")
@@ -121,7 +122,6 @@ def test_a_run_without_maps_still_has_an_overview(open_page: OpenPage, tmp_path:
 @pytest.mark.parametrize("values", ["continuous", "tied"])
 def test_the_effect_is_the_mann_whitney_area(values: str) -> None:
     stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng()
     right, wrong = rng.normal(0, 1, 211), rng.normal(1.6, 1.3, 64)
     if values == "tied":
         right, wrong = np.round(right), np.round(wrong)

@@ -18,6 +18,7 @@ from dashboard.components.region_picker import cells_of, preset_title, region_fr
 from dashboard.intervals import newcombe, wilson
 from dashboard.region_board import narrowed
 from tests.dashboard.conftest import OpenPage, texts
+from tests.seeding import rng
 
 CORNER = PRESETS["bottom_left"]
 
@@ -125,7 +126,7 @@ def test_regions_survive_the_picker_and_the_link(region: Region) -> None:
 
 
 def test_the_cells_of_a_mask_cover_what_it_covers() -> None:
-    bits = np.random.default_rng().random((9, 7)) < 0.5
+    bits = rng.random((9, 7)) < 0.5
     bits[4, 3] = True
     covered = np.zeros((9, 7))
     for x0, y0, x1, y1 in cells_of(Region.mask(bits)):

@@ -10,6 +10,7 @@ from PIL import Image
 from dashboard import rendering
 from dashboard.components.gallery import encoded
 from dashboard.originals import crop_place
+from tests.seeding import rng
 
 
 def lightness(rgb: np.ndarray) -> np.ndarray:
@@ -40,7 +41,6 @@ def test_right_and_wrong_differ_for_colour_blind_people_too() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 7), (5, 9), (14, 14)])
 def test_scaling_for_the_eye(shape: tuple[int, int]) -> None:
-    rng = np.random.default_rng()
     values = rng.normal(size=shape) * 10 ** rng.uniform(-8, 8)
     scaled = rendering.for_the_eye(values)
     assert scaled is not None
@@ -64,7 +64,7 @@ def test_a_constant_map_is_shown_as_attention_everywhere() -> None:
 
 @pytest.mark.parametrize("shape", [(56, 56), (112, 56), (224, 224), (61, 90)])
 def test_fine_maps_are_resampled_by_area(shape: tuple[int, int]) -> None:
-    values = np.random.default_rng().random(shape)
+    values = rng.random(shape)
     cells = rendering.quantise(values)
     assert cells is not None
     assert max(cells.shape) == rendering.MAP_LIMIT
@@ -77,7 +77,7 @@ def test_fine_maps_are_resampled_by_area(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(7, 7), (13, 9)])
 def test_signed_maps_lie_about_zero(shape: tuple[int, int]) -> None:
-    values = np.random.default_rng().normal(size=shape)
+    values = rng.normal(size=shape)
     values[0, 0] = 0
     cells = rendering.quantise_signed(values)
     assert cells is not None
@@ -93,7 +93,7 @@ def test_signed_maps_lie_about_zero(shape: tuple[int, int]) -> None:
 
 
 def test_a_fine_maps_few_outliers_do_not_hide_the_rest() -> None:
-    values = np.random.default_rng().uniform(0.5, 1, (56, 56))
+    values = rng.uniform(0.5, 1, (56, 56))
     values[3, 4] = 1_000
     cells = rendering.quantise(values, limit=56)
     assert cells is not None
@@ -113,7 +113,7 @@ def test_the_signed_colours_grow_lighter_towards_zero_and_differ_for_colour_blin
 
 
 def test_an_encoded_map_reads_back() -> None:
-    values = np.random.default_rng().random((7, 9))
+    values = rng.random((7, 9))
     found = encoded(values)
     assert found is not None
     height, width, text, signed = found
@@ -134,7 +134,6 @@ def test_an_overlay_is_brightest_and_most_opaque_where_attention_is() -> None:
 
 
 def test_the_mean_image_is_the_mean_and_passes_broken_ones_by() -> None:
-    rng = np.random.default_rng()
     images = rng.integers(0, 256, (3, 12, 10, 3)).astype(np.uint8)
     data = [rendering.image_bytes(image, "PNG") for image in images]
     mean = rendering.mean_image([*data, b"", b"not an image"], (10, 12))

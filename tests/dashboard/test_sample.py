@@ -31,6 +31,7 @@ from dashboard.originals import (
 )
 from dashboard.sample_tables import facts_html, standings_html, top_html, verdict_html
 from tests.dashboard.conftest import OpenPage, texts
+from tests.seeding import rng
 from tests.synthetic import make_run
 
 WRONG = Filter((Is("correct", False),))
@@ -96,7 +97,7 @@ def test_an_unknown_sample_is_told_in_words(open_page: OpenPage, sample_id: str)
 def test_an_original_below_the_root_is_shown_and_others_are_not(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "a").mkdir(parents=True)
-    pixels = np.random.default_rng().integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    pixels = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(root / "a" / "b.png")
     Image.fromarray(pixels).save(tmp_path / "secret.png")
     (root / "link.png").symlink_to(tmp_path / "secret.png")
@@ -200,7 +201,7 @@ def test_only_addresses_of_the_net_are_ever_fetched(root: str, uri: str, url: st
 def test_fetched_originals_are_shown_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     fsspec = pytest.importorskip("fsspec")
     store = fsspec.filesystem("memory")
-    pixels = np.random.default_rng().integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    pixels = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     store.pipe("/h/a.png", buffer.getvalue())
@@ -233,7 +234,7 @@ def test_a_real_server_is_read_with_a_time_limit_and_without_redirects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("aiohttp")
-    pixels = np.random.default_rng().integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    pixels = rng.integers(0, 256, (48, 64, 3)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
 

@@ -6,6 +6,7 @@ import pytest
 from cache.profiles import Superpixels
 from dashboard import rendering
 from dashboard.superpixels import names, strongest, superpixel_html, superpixel_picture
+from tests.seeding import rng
 
 
 def quarters(weights: list[float]) -> Superpixels:
@@ -19,7 +20,7 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def test_the_strongest_of_each_side() -> None:
-    weights = np.random.default_rng().normal(size=30)
+    weights = rng.normal(size=30)
     favour, against = strongest(weights, 4)
     assert favour == sorted((i for i in range(30) if weights[i] > 0), key=lambda i: -weights[i])[:4]
     assert against == sorted((i for i in range(30) if weights[i] < 0), key=lambda i: weights[i])[:4]
@@ -46,7 +47,7 @@ def test_the_picture_tints_what_is_chosen_and_fades_the_rest() -> None:
 
 @pytest.mark.parametrize("shape", [(7, 11), (30, 20)])
 def test_pictures_keep_the_shape_of_the_view(shape: tuple[int, int]) -> None:
-    labels = np.random.default_rng().integers(0, 5, shape).astype(np.uint16)
+    labels = rng.integers(0, 5, shape).astype(np.uint16)
     found = Superpixels(labels, np.zeros(5, np.float32), None)
     pixels = superpixel_picture(None, found, 3, side=60)
     assert max(pixels.shape[:2]) == 60

@@ -14,8 +14,7 @@ from PIL import Image
 
 from cache.errors import DatasetError
 from engine.datasets import Dataset, open_dataset
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 def png(width: int = 5, height: int = 4) -> bytes:

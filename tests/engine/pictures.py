@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 def photo(width: int, height: int) -> Image.Image:

@@ -49,9 +49,10 @@ def subjects_of(
     budget: int = 16,
     layout: torch.memory_format = torch.contiguous_format,
     contents: list[str] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Subjects:
     inputs = (torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
-    inputs = inputs.contiguous(memory_format=layout)
+    inputs = inputs.to(dtype).contiguous(memory_format=layout)
     return Subjects(inputs, pixels, targets, contents or [f"image {i}" for i in range(len(pixels))], budget)
 
 

@@ -162,7 +162,7 @@ def test_maps_come_from_true_gradients(kind):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_same_image_in_another_batch_gives_the_same_map(kind, layout):
     network, batch, explainer = prepare(kind, count=7)
-    network, batch = network.to(memory_format=layout), batch.to(memory_format=layout)
+    network, batch = network.double().to(memory_format=layout), batch.double().to(memory_format=layout)
     targets = torch.arange(7)[:, None] % 3
     together = explainer.explain(batch, targets, usable(explainer)).maps
     order = torch.tensor([5, 2, 0])

@@ -15,8 +15,7 @@ import pytest
 from engine.dataset_kinds.folder import KIND as FOLDER
 from engine.datasets import Dataset, ReadError, dataset_kinds, open_dataset
 from tests.engine.dataset_files import column, fill, make_mnist, pixel_csv, png, sentence, write
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_every_kind_keeps_the_same_promises(tmp_path: Path) -> None:
         def work(
             dataset: Dataset = dataset, expected: list[bytes] = expected, wrong: list[int] = wrong
         ) -> None:
-            order = np.random.default_rng().permutation(10).tolist()
+            order = rng.permutation(10).tolist()
             wrong.extend(i for _ in range(20) for i in order if dataset.read(i) != expected[i])
 
         threads = [threading.Thread(target=work) for _ in range(4)]

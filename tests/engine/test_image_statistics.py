@@ -10,8 +10,7 @@ import pytest
 
 from engine.image_statistics import GREY_CHROMA, IMAGE_STATISTICS, image_statistics
 from tests.engine.pictures import photo, pixels
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 def slow_statistics(view: np.ndarray) -> dict[str, float]:

@@ -15,8 +15,7 @@ from cache.schema import THUMBNAIL_SIZE
 from engine import images
 from engine.images import ImageError, decode, decode_mask, encode_raw, thumbnail
 from tests.engine.pictures import photo, pixels, saved
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])

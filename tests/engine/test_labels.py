@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
 from cache.errors import ConfigError, DatasetError
 from engine.datasets import Dataset
 from engine.labels import imagenet_classes, match_labels, read_class_map, read_classes
+from tests.seeding import rng
 
 
 def dataset(labels: list[str | None], *, indices: bool = False, classes: list[str] | None = None) -> Dataset:
@@ -69,7 +69,7 @@ def test_unknown_names_are_listed_with_close_ones() -> None:
 
 
 def test_integers_are_output_indices() -> None:
-    labels = [str(v) for v in np.random.default_rng().integers(0, 12, 50)]
+    labels = [str(v) for v in rng.integers(0, 12, 50)]
     data = dataset(labels, indices=True)
     match = match_labels(data, 12)
     assert match.label_indices(data).to_pylist() == [int(v) for v in labels]

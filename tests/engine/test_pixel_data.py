@@ -14,8 +14,7 @@ import pytest
 from engine.datasets import ReadError, open_dataset
 from engine.images import decode
 from tests.engine.dataset_files import column, make_mnist, pixel_csv, sentence
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 @pytest.mark.parametrize(("side", "channels"), [(4, 1), (28, 1), (7, 3), (28, 3)])

@@ -17,9 +17,7 @@ from cache.schema import MASK_SIZE
 from engine.images import decode
 from engine.preprocessing import Preprocessing, build_preprocessing, read_preprocessing
 from tests.engine.pictures import photo, pixels
-
-rng = np.random.default_rng()
-
+from tests.seeding import rng
 
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from engine.models import load_model
 from tests.engine.networks import sentence
+from tests.seeding import rng
 
 
 def test_torchvision_with_random_weights() -> None:
@@ -37,7 +38,6 @@ def test_torchvision_weights_bring_preprocessing_and_names(monkeypatch: pytest.M
         assert model.classes == SqueezeNet1_1_Weights.DEFAULT.meta["categories"]
         assert model.weights == "IMAGENET1K_V1"
         assert not model.notices
-        rng = np.random.default_rng()
         image = Image.fromarray(rng.integers(0, 256, (270, 333, 3), dtype=np.uint8))
         expected = SqueezeNet1_1_Weights.DEFAULT.transforms()(image)
         x = model.preprocessing.normalise(model.preprocessing.view(image).pixels[None])[0]
@@ -74,7 +74,6 @@ def test_timm_preprocessing_equals_timms_own() -> None:
         model = load_model(f"timm:{name}")
         config = resolve_data_config({}, model=timm.create_model(name))
         transform = create_transform(**config, is_training=False)
-        rng = np.random.default_rng()
         for _ in range(5):
             height, width = rng.integers(100, 300, 2)
             image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))

@@ -9,8 +9,7 @@ import torch
 from engine.attribution.fills import ALL_FILLS, fill_of
 from engine.attribution.superpixels import ALGORITHMS, segment
 from tests.engine.scenes import pictures
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -16,8 +16,7 @@ from engine.attribution.surrogates import (
     shap_coalitions,
     shap_fit,
 )
-
-rng = np.random.default_rng()
+from tests.seeding import rng
 
 
 class Game:

@@ -18,8 +18,6 @@ from PIL import Image
 from engine.datasets import DatasetOptions, open_dataset
 from tests.engine.dataset_files import column, fill, sentence, write
 
-rng = np.random.default_rng()
-
 
 def test_csv_with_everything(tmp_path: Path) -> None:
     written = fill(tmp_path, "img/1.png", "img/2.png", "m/1.png")

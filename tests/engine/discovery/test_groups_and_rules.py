@@ -9,6 +9,7 @@ import numpy as np
 from engine.discovery import what, who
 from engine.discovery.audited import Audited, Column
 from engine.discovery.spray import spectral_clusters
+from tests.seeding import rng
 
 
 def audited(
@@ -23,7 +24,6 @@ def audited(
 
 
 def test_the_best_union_is_the_best_of_all_unions() -> None:
-    rng = np.random.default_rng()
     for _ in range(10):
         counts = rng.integers(3, 20, 6).astype(float)
         caught = rng.integers(0, counts + 1).astype(float)

@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from engine.discovery import likeness as module
 from engine.discovery.likeness import VIEW, Likeness, colour_distance, cut, found_again
+from tests.seeding import rng
 
 Plant = Callable[[np.ndarray, int, int], None]
 
@@ -100,7 +101,6 @@ def test_too_few_images_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_matches_equal_the_slow_way() -> None:
-    rng = np.random.default_rng()
     windows = rng.random((4, 13, 14, 3)).astype(np.float32)
     T = module.TEMPLATE
 
@@ -129,7 +129,7 @@ def test_matches_equal_the_slow_way() -> None:
 
 
 def test_identical_windows_are_found_again_at_once() -> None:
-    window = np.random.default_rng().random((1, 20, 20, 3)).astype(np.float32)
+    window = rng.random((1, 20, 20, 3)).astype(np.float32)
     windows = np.repeat(window, 5, axis=0)
     assert found_again(windows, 2, edges=False) == pytest.approx(1, abs=1e-3)
     assert found_again(windows, None, edges=True) == pytest.approx(1, abs=1e-3)

@@ -8,12 +8,12 @@ from scipy.stats import hypergeom
 
 from engine.discovery.audited import halves
 from engine.discovery.statistics import effect_of, familywise, permuted_outcomes, q_values
+from tests.seeding import rng
 
 multitest = pytest.importorskip("statsmodels.stats.multitest")
 
 
 def test_halves_are_even_in_every_prediction_and_outcome() -> None:
-    rng = np.random.default_rng()
     pred, label = rng.integers(0, 4, (2, 400)).astype(np.int32)
     label[:40] = -1
     contents = [f"{i:08x}" for i in range(400)]
@@ -49,7 +49,7 @@ def test_the_effect_and_its_exact_p_value() -> None:
 
 
 def test_q_values_equal_statsmodels_and_pass_unknown_ones_by() -> None:
-    p = np.random.default_rng().random(15).tolist()
+    p = rng.random(15).tolist()
     expected = multitest.multipletests(p, method="fdr_bh")[1]
     found = q_values([*p[:4], None, *p[4:]])
     assert found[4] is None

@@ -7,6 +7,7 @@ import pytest
 
 from engine.discovery import where
 from engine.discovery.statistics import PERMUTATIONS, familywise
+from tests.seeding import rng
 
 
 def slow_masses(p: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -39,7 +40,6 @@ def test_boxes_are_all_up_to_a_quarter_of_the_view() -> None:
 
 
 def test_masses_and_deviations_equal_the_slow_way() -> None:
-    rng = np.random.default_rng()
     p = random_maps(rng, 90)
     slow = slow_masses(p.astype(np.float64), where.boxes())
     np.testing.assert_allclose(where.masses_of_boxes(p.astype(np.float64).T).T, slow, atol=1e-12)
@@ -49,7 +49,6 @@ def test_masses_and_deviations_equal_the_slow_way() -> None:
 
 @pytest.mark.parametrize("hits", [20, 70])
 def test_scores_equal_the_slow_way(hits: int) -> None:
-    rng = np.random.default_rng()
     p = random_maps(rng, 120)
     rows = np.sort(rng.choice(120, 100, replace=False))
     happened = np.zeros(100, bool)
