@@ -183,7 +183,7 @@ def findings(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
     """List what `discover` found and what `verify` made of it."""
-    from engine.discovery.findings import load_findings
+    from cache.findings import load_findings
     from engine.discovery.report import print_findings
 
     opened = Run.open(run)

@@ -10,12 +10,12 @@ from time import monotonic
 from cache.catalog import Catalog
 from cache.errors import ConfigError, DatasetError, RunMismatchError
 from cache.filters import Filter
+from cache.findings import Finding, Findings, load_findings, store_findings
 from cache.queries import count
 from cache.run import Run
+from cache.summaries import Totals, summary_sentences
 from cache.writer import RunWriter
-from engine.discovery.findings import Finding, Findings, load_findings, store_findings
 from engine.progress import Reporter, Silent
-from engine.summaries import Totals, summary_sentences
 from engine.verifying.cases import Case, dice
 from engine.verifying.reopening import open_model, open_originals
 from engine.verifying.subjects import Loader, Tally

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.conditions import Condition
+from cache.findings import Box, Kind
 from engine.discovery.audited import Audited
-from engine.discovery.findings import Box, Kind
 
 LEAST_MEMBERS = 6
 """A group of fewer samples of the discovery half is an anecdote, and is not proposed."""

@@ -15,12 +15,12 @@ from cache.errors import RunDamagedError
 from cache.fields import class_title
 from cache.filter_sql import RegionSource
 from cache.filters import Filter
+from cache.findings import Finding, Findings, ranked, store_findings
 from cache.groups import append_groups
 from cache.run import Run
 from cache.writer import RunWriter
 from engine.discovery.audited import Audited, read_audited
 from engine.discovery.candidates import Candidate
-from engine.discovery.findings import Finding, Findings, ranked, store_findings
 from engine.discovery.likeness import Likeness
 from engine.discovery.merging import Merged, measured, merge, named, rank, worth_merging
 from engine.discovery.notices import notices, searched_classes

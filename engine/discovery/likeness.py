@@ -19,8 +19,8 @@ from PIL import Image
 
 from cache import profiles
 from cache.catalog import Catalog
+from cache.findings import Box
 from engine.discovery.audited import Audited
-from engine.discovery.findings import Box
 
 VIEW = 80
 """Side to which a thumbnail is brought."""

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from engine.discovery.findings import Finding, Findings, Rate
+from cache.findings import Finding, Findings, Rate
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from cache.catalog import Catalog
 from cache.conditions import Range
 from cache.fields import class_title
 from cache.filters import Filter
+from cache.findings import Finding
 from cache.queries import ids
 from cache.schema import PROJECTION_SIZE
-from engine.discovery.findings import Finding
 from engine.interventions import IMPOSE
 from engine.verifying.deletion import deletions, share_by_fill
 from engine.verifying.imposition import changes, impositions

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cache.findings import Rate
 from cache.intervals import CONFIDENCE, wilson
-from engine.discovery.findings import Rate
 
 
 @dataclass(frozen=True)

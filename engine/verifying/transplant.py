@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.findings import Finding
 from cache.schema import GRID
-from engine.discovery.findings import Finding
 from engine.interventions import Pixels, paste
 from engine.verifying.intervals import Outcome
 from engine.verifying.patches import (

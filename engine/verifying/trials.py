@@ -9,8 +9,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.findings import Rate
 from cache.intervals import CONFIDENCE
-from engine.discovery.findings import Rate
 from engine.interventions import Pixels
 from engine.verifying.intervals import Outcome, rate_of
 from engine.verifying.verdicts import BEYOND_CLASS, REFUTED, RELIED_ON

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.discovery.findings import Finding, Rate, Verdict, ranked
+from cache.findings import Finding, Rate, Verdict, ranked
 
 RELIED_ON = 0.2
 """Relied on: the 95 % lower bound of (rate − control) exceeds this in a test."""

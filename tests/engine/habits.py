@@ -9,9 +9,9 @@ from PIL import Image
 
 from cache.catalog import Catalog
 from cache.filters import Filter, OneOf
+from cache.findings import Finding, Findings, ranked, store_findings
 from cache.run import Run
 from cache.writer import RunWriter
-from engine.discovery.findings import Finding, Findings, ranked, store_findings
 from engine.explain import explain
 from tests.engine.audits import CLASSES, SIDE, config, write_factory
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
+from cache.findings import Finding, Rate
 from cache.intervals import newcombe, wilson
-from engine.discovery.findings import Finding, Rate
 from engine.verifying.intervals import Outcome, difference, paired_newcombe, rate_of
 from engine.verifying.trials import EARLY, LOOKS, Trial, conduct, decided
 from engine.verifying.verdicts import (

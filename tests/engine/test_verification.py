@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from cache.bundle_privacy import Privacy
 from cache.errors import ConfigError, DatasetError, ModelError, RunMismatchError
+from cache.findings import Finding, load_findings
 from cache.manifest import Manifest
 from cache.run import Run
+from cache.summaries import Totals, summary_sentences
 from engine import verification
 from engine.cli import app
-from engine.discovery.findings import Finding, load_findings
-from engine.summaries import Totals, summary_sentences
 from engine.verification import verify
 from engine.verifying.cases import Case
 from engine.verifying.reopening import recalled, remembered

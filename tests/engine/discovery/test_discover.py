@@ -15,12 +15,12 @@ from cache import queries
 from cache.catalog import Catalog
 from cache.errors import RunBusyError, RunDamagedError, RunNotFoundError
 from cache.filters import Filter
+from cache.findings import Finding, Findings, Rate, load_findings, store_findings
 from cache.run import Run
 from cache.writer import RunWriter
 from engine.discovery import what, where, who
 from engine.discovery.audited import Audited, read_audited
 from engine.discovery.discover import discover, propose
-from engine.discovery.findings import Finding, Findings, Rate, load_findings, store_findings
 from engine.discovery.notices import notices
 from tests.synthetic import make_run
 

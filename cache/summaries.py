@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from cache.catalog import Catalog
 from cache.fields import class_title
 from cache.filters import Filter
+from cache.findings import Finding
 from cache.queries import confusion, count
-from engine.discovery.findings import Finding
 
 HABITS = 3
 """Habits that a summary names."""
