@@ -122,7 +122,9 @@ def _chunks(
     for name, (statistic, method, target) in _map_columns(catalog, maps).items():
         columns.append(f"{compiler.value(statistic, method, target)} AS {identifier(name)}")
     titles = class_titles(catalog.classes)
-    named = pa.table({"class": pa.array(range(len(titles)), pa.int32()), "name": pa.array(titles, pa.string())})
+    named = pa.table(
+        {"class": pa.array(range(len(titles)), pa.int32()), "name": pa.array(titles, pa.string())}
+    )
     for first in range(0, max(len(chosen), 1), AT_ONCE):
         some = chosen.slice(first, AT_ONCE).combine_chunks()
         rows = catalog.select(

@@ -124,7 +124,7 @@ def build_report(
     step()
     values |= _provenance(gatherer)
     values |= {"icon": data_url(image_bytes(np.asarray(emblem())), "image/webp"), "scale": scale_url()}
-    html = _template().render(values)
+    html = str(_template().render(values))
     step()
     return html
 
@@ -183,7 +183,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["style"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704
+    environment.globals["style"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
     environment.filters["day"] = lambda time: f"{time:%-d %b %Y}"
     return environment.get_template("report.html")
 
@@ -194,19 +194,28 @@ def _overview(catalog: Catalog) -> dict[str, Any]:
     counts = queries.count(catalog, everything)
     failed = queries.errors(catalog)
     pairs = queries.confusion(catalog, everything)
-    view = confusion_view(*(pairs[c].to_numpy() for c in ("label", "pred", "n")), catalog.classes, MATRIX_CLASSES)
+    label, pred, n = (pairs[column].to_numpy() for column in ("label", "pred", "n"))
+    view = confusion_view(label, pred, n, catalog.classes, MATRIX_CLASSES)
     accuracy = wilson(counts.right, counts.labelled)
     known = counts.labelled > 0
     metrics = [("Images", f"{counts.n:,}", f"{len(catalog.classes):,} classes")]
     if known:
         metrics += [
-            ("Accuracy", f"{float(accuracy.estimate):.1%}", f"{float(accuracy.low):.1%} to {float(accuracy.high):.1%}"),
+            (
+                "Accuracy",
+                f"{float(accuracy.estimate):.1%}",
+                f"{float(accuracy.low):.1%} to {float(accuracy.high):.1%}",
+            ),
             ("Wrong", f"{counts.wrong:,}", f"of {counts.labelled:,} labelled"),
         ]
     else:
         metrics.append(("Accuracy", "–", "no labels"))
     metrics.append(
-        ("Failures", f"{failed.num_rows:,}", "could not be explained" if failed.num_rows else "every image was explained")
+        (
+            "Failures",
+            f"{failed.num_rows:,}",
+            "could not be explained" if failed.num_rows else "every image was explained",
+        )
     )
     return {
         "metrics": metrics,
@@ -300,7 +309,9 @@ def _provenance(gatherer: Gatherer) -> dict[str, Any]:
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [
-        (key.replace("_", " "), _short(value)) for key, value in found.items() if value not in (None, "", [], {})
+        (key.replace("_", " "), _short(value))
+        for key, value in found.items()
+        if value not in (None, "", [], {})
     ]
 
 

@@ -16,13 +16,14 @@ from cache.findings import Finding, Rate
 from cache.intervals import wilson
 from dashboard.confusions import ConfusionView
 
-CELL = 40
-SMALL_CELL = 26
+LARGEST_CELL, SMALLEST_CELL = 64, 24
+MATRIX = 360
+"""Side that a matrix takes where its cells may be as large or small as that needs."""
 LETTER = 6.6
 """Width of a letter of the labels, about."""
 LONGEST_LABEL = 18
-WIDTH = 520
-LEFT, RIGHT = 150, 60
+WIDTH = 600
+LEFT, RIGHT = 150, 74
 ROW = 46
 
 
@@ -58,9 +59,9 @@ def _cut(name: str, longest: int = LONGEST_LABEL) -> str:
 def confusion_svg(view: ConfusionView) -> Markup:
     """Draw a confusion matrix: each row shaded by its shares, blue where right and orange where wrong."""
     n = len(view.classes)
-    cell = CELL if n <= 12 else SMALL_CELL
+    cell = min(max(MATRIX / max(n, 1), SMALLEST_CELL), LARGEST_CELL)
     names = [_cut(name) for name in view.names]
-    margin = 16 + LETTER * max((len(name) for name in names), default=0)
+    margin = 34 + LETTER * max((len(name) for name in names), default=0)
     slanted = n > 4 or any(len(name) * LETTER > cell for name in names)
     top = 22 + (0.72 * margin if slanted else 18)
     share = view.counts / np.maximum(np.asarray(view.row_totals, np.float64), 1)[:, None]
@@ -93,7 +94,13 @@ def confusion_svg(view: ConfusionView) -> Markup:
             if count and n <= 24:
                 ink = "number strong" if opacity > 0.55 else "number"
                 parts.append(
-                    _text(x + cell / 2, y + cell / 2 + 4, _short(count) if n > 12 else f"{count:,}", ink, "middle")
+                    _text(
+                        x + cell / 2,
+                        y + cell / 2 + 4,
+                        _short(count) if n > 12 else f"{count:,}",
+                        ink,
+                        "middle",
+                    )
                 )
     parts.append(
         Markup('<g transform="translate(9 {:.1f}) rotate(-90)">{}</g>').format(
@@ -197,14 +204,12 @@ def evidence_svg(finding: Finding, name: str) -> Markup:
         spoken.append(f"error rate {finding.effect:+.0%} where it is there")
         y += ROW
     tests = (
-        ("Covered it", "left the class", finding.deletion),
+        ("Changed it" if finding.property else "Covered it", "left the class", finding.deletion),
         ("Pasted it", f"became {_cut(name)}", finding.transplant),
         ("Imposed it", f"became {_cut(name)}", finding.imposed),
     )
     for title, outcome, test in tests:
         if test is not None and test.rate is not None:
-            if finding.property and test is finding.deletion:
-                title = "Changed it"
             rows += _test(title, outcome, test, y)
             spoken.append(f"{title.lower()} in {test.n} images: {test.rate:.0%} {outcome}")
             y += ROW
@@ -228,12 +233,12 @@ def _effect(effect: float, ci: tuple[float, float] | None, y: float) -> list[Mar
     ]
     if ci is not None:
         drawn.append(_line(across(ci[0]), y, across(ci[1]), y, "span"))
-        drawn.append(
-            _text(LEFT, y + 23, f"95 %: {100 * ci[0]:+.0f} to {100 * ci[1]:+.0f}", "tick")
-        )
+        drawn.append(_text(LEFT, y + 23, f"95 %: {100 * ci[0]:+.0f} to {100 * ci[1]:+.0f}", "tick"))
     told = Markup("<title>{}</title>").format(f"{100 * effect:+.1f} points")
     drawn.append(
-        Markup('<g>{}<circle cx="{:.1f}" cy="{:.1f}" r="6" class="wrong"/></g>').format(told, across(effect), y)
+        Markup('<g>{}<circle cx="{:.1f}" cy="{:.1f}" r="6" class="wrong"/></g>').format(
+            told, across(effect), y
+        )
     )
     drawn.append(_text(WIDTH, y + 4, f"{100 * effect:+.0f} pts", "value", "end"))
     return drawn
@@ -270,5 +275,3 @@ def _test(title: str, outcome: str, test: Rate, y: float) -> list[Markup]:
     drawn.append(_text(LEFT, y + 23, " · ".join([*words, f"n = {test.n:,}"]), "tick"))
     drawn.append(_text(WIDTH, y + 4, f"{rate:.0%}", "value", "end"))
     return drawn
-
-
