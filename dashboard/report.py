@@ -23,7 +23,7 @@ from markupsafe import Markup
 from cache import queries
 from cache.catalog import Catalog
 from cache.errors import ConfigError
-from cache.filters import Filter
+from cache.filters import Filter, Is
 from cache.findings import load_findings
 from cache.intervals import wilson
 from cache.parts import storage_errors
@@ -123,6 +123,10 @@ def build_report(
     }
     step()
     values |= _provenance(gatherer)
+    values["mistakes"] = None
+    if not asked.selections and gatherer.whole.wrong:
+        worst = Asked(Filter((Is("correct", False),)), "The surest mistakes")
+        values["mistakes"] = gatherer.selection(worst, 1, "mistakes")
     values |= {"icon": data_url(image_bytes(np.asarray(emblem())), "image/webp"), "scale": scale_url()}
     html = str(_template().render(values))
     step()

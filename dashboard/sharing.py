@@ -164,7 +164,7 @@ def merge(
     reviews = reviews_of(run)
     for source in sources:
         merged = merge_reviews(source, reviews)
-        told = f"{source}: {merged.added:,} new, {merged.known:,} known already"
+        told = f"{source}: {merged.added:,} new reviews, {merged.known:,} known already"
         if merged.differing:
             told += f"; {merged.differing:,} of those read otherwise there, and stay as they are here"
         typer.echo(f"{told}.")
