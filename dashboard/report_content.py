@@ -14,7 +14,7 @@ from markupsafe import Markup
 from cache import queries, review_views
 from cache.bundle_privacy import PLACE, Privacy
 from cache.catalog import Catalog
-from cache.errors import GazelakeError
+from cache.errors import FilterError
 from cache.fields import class_title
 from cache.filters import Filter, Is, compile_filter
 from cache.findings import Box, Finding, load_findings
@@ -158,7 +158,7 @@ class Gatherer:
             counts.n,
             mean=mean_picture(self.catalog, asked.filter, method, asked.target),
             marks=self._marks(marks),
-            facts=self._facts(counts),
+            facts=self._facts(counts, asked.filter),
             sentence=sentence if asked.name else "",
             description=described,
             by=asked.by,
@@ -198,7 +198,7 @@ class Gatherer:
         try:
             chosen = Filter.from_param(query.get("filter", ""))
             compile_filter(chosen, self.manifest)
-        except GazelakeError as error:
+        except FilterError as error:
             return Asked(Filter(), view.name, view.description, by=by, trouble=self.said(error))
         return Asked(
             chosen,
@@ -213,13 +213,14 @@ class Gatherer:
     def _finding(self, finding: Finding) -> Section:
         classes = self.manifest.classes
         name = class_title(classes, finding.class_index)
-        counts, rows = Counts(finding.n, 0, 0), []
+        method = self.manifest.default_method
+        counts, mean = Counts(finding.n, 0, 0), None
         try:
             counts = queries.count(self.catalog, finding.filter)
             rows = self._examples(finding.filter, counts)
-        except GazelakeError:  # its grouping went away, or a field did
+            mean = mean_picture(self.catalog, finding.filter, method, TARGET_PRED)
+        except FilterError:  # a field or a grouping that it names is there no more
             rows = self._rows(finding.sample_ids[:EXAMPLES])
-        method = self.manifest.default_method
         facts = [("Images", f"{finding.n:,}"), *self._rates(counts)]
         if finding.q_value is not None:
             facts.append(("q-value", _p_text(finding.q_value)))
@@ -230,7 +231,6 @@ class Gatherer:
         key = str(getattr(finding, "key", ""))
         subject = Subject.finding(key or "-")
         marks = review_views.marks(self.reviews, [subject])[subject] if key else Marks()
-        mean = mean_picture(self.catalog, finding.filter, method, TARGET_PRED) if counts.labelled else None
         return Section(
             f"finding-{finding.rank}",
             self.said(finding.title),
@@ -304,9 +304,11 @@ class Gatherer:
             [review_views.Note(n.id, self.said(n.author), self.said(n.text), n.time) for n in marks.notes],
         )
 
-    def _facts(self, counts: Counts) -> list[tuple[str, str]]:
+    def _facts(self, counts: Counts, filter_: Filter) -> list[tuple[str, str]]:
         share = counts.n / self.whole.n if self.whole.n else 0.0
-        return [("Images", f"{counts.n:,} ({share:.1%} of the run)"), *self._rates(counts)]
+        # Among wrong predictions only, an error rate of 100 % tells nobody anything.
+        rates = self._rates(counts) if filter_.get("correct") is None else []
+        return [("Images", f"{counts.n:,} ({share:.1%} of the run)"), *rates]
 
     def _rates(self, counts: Counts) -> list[tuple[str, str]]:
         if counts.error_rate is None:
