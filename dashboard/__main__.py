@@ -66,7 +66,8 @@ def serve(
 def serve_folder(folder: Path, port: int, address: str, browser: bool) -> None:
     """Serve a folder until somebody ends it, and open the page once it answers where that is wanted."""
     shown = LOOPBACK if address in ("0.0.0.0", "::") else address
-    url = f"http://{shown}:{port}"
+    prefix = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
+    url = f"http://{shown}:{port}/{prefix}".rstrip("/")
     typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
     os.environ[RUNS_VARIABLE] = str(folder.absolute())
     if browser:

@@ -177,6 +177,8 @@ def opened_run(source: Path, into: Path | None) -> Path:
         BundleError: It is no bundle to be trusted, or the directory exists.
         RunStorageError: The disk refuses.
     """
+    if not source.is_file():
+        raise BundleError(f"There is no file {source}: name a bundle.")
     target = into or Path(DEFAULT_RUNS) / source.stem
     if is_run(target):
         raise BundleError(
@@ -184,7 +186,7 @@ def opened_run(source: Path, into: Path | None) -> Path:
             f"with `python -m dashboard merge {target} {source}`, or name a new directory with --into."
         )
     made: Path | None = None
-    if into is None and source.is_file() and not target.parent.exists():
+    if into is None and not target.parent.exists():
         with storage_errors(target.parent.absolute().parent):
             target.parent.mkdir()
         made = target.parent
