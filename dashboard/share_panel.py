@@ -148,14 +148,16 @@ def _prepare(context: PageContext, task: Task, of: Hashable, key: str) -> None:
             share = min(done / max(total, 1), 1.0)
             bar.progress(share, f"{share:.0%} done")
 
+        refused = ""
         try:
             task.make(path, progress)
         except GazelakeError as error:
-            space.empty()
-            st.error(plain(error), icon=":material/error_outline:")
-            return
+            refused = str(error)
     space.empty()
-    st.session_state[_FILE] = Prepared(of, path)
+    if refused:
+        st.error(plain(refused), icon=":material/error_outline:")
+    else:
+        st.session_state[_FILE] = Prepared(of, path)
 
 
 def _table(context: PageContext, sort: Sort | None, n: int, key: str) -> Task:
