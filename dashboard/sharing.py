@@ -141,7 +141,6 @@ def bundle(
         if samples is not None
         else f"{written.samples:,} samples"
     )
-    lines = "line" if written.reviews == 1 else "lines"
     with_ = f", {written.originals:,} originals" if originals else ""
     typer.echo(
         f"{out} holds {told}{with_} and {written.reviews:,} {'line' if written.reviews == 1 else 'lines'} of reviews ({size_text(written.bytes)})."
