@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +12,6 @@ import streamlit as st
 
 from cache import queries
 from cache.bundles import write_bundle
-from cache.errors import GazelakeError
 from cache.exports import export_columns, write_table
 from cache.fields import TARGETS as MAP_TARGETS
 from cache.queries import Sort
@@ -26,7 +22,8 @@ from dashboard.original_files import original_reader
 from dashboard.report import Contents, build_report, write_report
 from dashboard.report_content import Asked
 from dashboard.session import PageContext
-from dashboard.sharing import Progress, reviews_of, size_text
+from dashboard.share_work import Place, Progress, Work
+from dashboard.sharing import reviews_of, size_text
 
 KINDS = {"table": "Table", "report": "Report", "bundle": "Bundle"}
 FORMS = {"csv": "CSV", "parquet": "Parquet"}
@@ -34,34 +31,15 @@ STATISTICS = {"shown": "Of the maps shown", "all": "Of every method", "none": "N
 MIMES = {
     "csv": "text/csv", "parquet": "application/vnd.apache.parquet", "html": "text/html", "zip": "application/zip",
 }  # fmt: skip
-LARGEST = 400 * 2**20
+LARGEST = 200 * 2**20
 """Bytes that a page hands out at most; the command line writes more without holding it in memory."""
 CELL_BYTES = 11
 """Bytes of a cell of a table, about."""
 PANEL_WIDTH = 400
-_FILE, _PLACE = "share_file", "share_place"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A file that waits to be fetched, and what it was made of."""
-
-    of: Hashable
-    path: Path
-
-
-class Place:
-    """A folder of a person's session, that goes when the session does."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="gazelake-share-"))
-        weakref.finalize(self, shutil.rmtree, self.path, True)
-
-    def emptied(self) -> Path:
-        """Return the folder, without what was in it: one file waits at a time."""
-        for path in self.path.iterdir():
-            path.unlink(missing_ok=True)
-        return self.path
+PATIENCE = 0.7
+"""Seconds that the page waits for a file before it shows how far it is."""
+REFRESH = 0.5
+_PLACE = "share_place"
 
 
 @dataclass(frozen=True)
@@ -117,14 +95,44 @@ def _panel(context: PageContext, sort: Sort | None, n: int, key: str) -> None:
             st.code(task.command, language="shell")
         return
     of = (str(context.run_path), context.manifest.generation, context.filter, sort, task.of)
-    if st.button("Prepare the file", key=f"{key}_prepare", type="primary", width="stretch"):
-        _prepare(context, task, of, key)
-    ready = st.session_state.get(_FILE)
-    if isinstance(ready, Prepared) and ready.of == of and ready.path.is_file():
+    place: Place | None = st.session_state.get(_PLACE)
+    work = place.work if place else None
+    if st.button(
+        "Prepare the file",
+        key=f"{key}_prepare",
+        type="primary",
+        width="stretch",
+        disabled=work is not None and work.running,
+    ):
+        place = place or Place()
+        st.session_state[_PLACE] = place
+        work = place.start(of, _file_name(context, task.suffix), task.make)
+        work.wait(PATIENCE)
+    if work is not None and work.running:
+        _progress(work, key)
+    elif work is not None and work.of == of:
+        _outcome(work, task, key)
+
+
+@st.fragment(run_every=REFRESH)
+def _progress(work: Work, key: str) -> None:
+    """Show how far a file is, and let it be stopped."""
+    st.progress(work.share, f"{work.share:.0%} done")
+    if st.button("Cancel", key=f"{key}_cancel", width="stretch"):
+        work.stop()
+    if not work.running:
+        st.rerun()
+
+
+def _outcome(work: Work, task: Task, key: str) -> None:
+    """Offer a file, or say why there is none."""
+    if work.refusal:
+        st.error(plain(work.refusal), icon=":material/error_outline:")
+    elif work.ready:
         st.download_button(
-            f"Download {plain(ready.path.name)} ({size_text(ready.path.stat().st_size)})",
-            ready.path.read_bytes,
-            file_name=ready.path.name,
+            f"Download {plain(work.path.name)} ({size_text(work.path.stat().st_size)})",
+            work.path.read_bytes,
+            file_name=work.path.name,
             mime=MIMES[task.suffix],
             key=f"{key}_download",
             icon=":material/download:",
@@ -133,31 +141,9 @@ def _panel(context: PageContext, sort: Sort | None, n: int, key: str) -> None:
         )
 
 
-def _prepare(context: PageContext, task: Task, of: Hashable, key: str) -> None:
-    """Make the file and show how far it is; a click on Cancel, or on anything else, ends it."""
-    place = st.session_state.setdefault(_PLACE, Place())
-    st.session_state.pop(_FILE, None)
+def _file_name(context: PageContext, suffix: str) -> str:
     name = re.sub(r"[^\w.-]+", "-", context.run).strip("-.")[:60] or "run"
-    path = place.emptied() / f"{name}{'-selection' if context.filter else ''}.{task.suffix}"
-    space = st.empty()
-    with space.container():
-        bar = st.progress(0.0, "Starting …")
-        st.button("Cancel", key=f"{key}_cancel", width="stretch")
-
-        def progress(done: int, total: int) -> None:
-            share = min(done / max(total, 1), 1.0)
-            bar.progress(share, f"{share:.0%} done")
-
-        refused = ""
-        try:
-            task.make(path, progress)
-        except GazelakeError as error:
-            refused = str(error)
-    space.empty()
-    if refused:
-        st.error(plain(refused), icon=":material/error_outline:")
-    else:
-        st.session_state[_FILE] = Prepared(of, path)
+    return f"{name}{'-selection' if context.filter else ''}.{suffix}"
 
 
 def _table(context: PageContext, sort: Sort | None, n: int, key: str) -> Task:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import zipfile
 from pathlib import Path
+from threading import Event
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -17,7 +19,7 @@ from cache.filters import Filter, Is
 from cache.queries import Sort
 from cache.run import Run
 from dashboard import share_panel
-from dashboard.share_panel import Prepared
+from dashboard.share_work import Place, Progress
 from tests.dashboard.conftest import OpenPage, texts
 
 WRONG = Filter((Is("correct", False),))
@@ -30,15 +32,20 @@ def catalog(runs: Path) -> Catalog:
 
 def prepared(app: AppTest) -> bytes:
     """Press the button and return what the file holds that is then offered."""
-    app.button(key="share_prepare").click().run()
+    finish(app)
     assert not app.exception
     assert not app.error
-    ready = app.session_state["share_file"]
-    assert isinstance(ready, Prepared)
-    assert [button.label for button in app.get("download_button")][-1].startswith(
-        f"Download {escaped(ready.path.name)}"
-    )
-    return ready.path.read_bytes()
+    path = app.session_state["share_place"].work.path
+    label = [button.label for button in app.get("download_button")][-1]
+    assert label.startswith(f"Download {escaped(path.name)}")
+    return path.read_bytes()
+
+
+def finish(app: AppTest) -> None:
+    """Press the button and wait for the file."""
+    app.button(key="share_prepare").click().run()
+    app.session_state["share_place"].work.wait(60)
+    app.run()
 
 
 def escaped(name: str) -> str:
@@ -115,7 +122,45 @@ def test_a_full_disk_is_a_sentence(open_page: OpenPage, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("cache.exports.os.replace", full)
-    app.button(key="share_prepare").click().run()
+    finish(app)
     assert "is full" in app.error[0].value
     assert not app.get("download_button")
     assert not app.exception
+
+
+def test_the_page_says_how_far_it_is_and_can_stop(tmp_path: Path) -> None:
+    told, go_on = Event(), Event()
+
+    def slow(path: Path, progress: Progress) -> None:
+        for done in range(1, 100):
+            progress(done, 100)
+            told.set()
+            assert go_on.wait(30)
+        path.write_text("done")
+
+    place = Place()
+    work = place.start("of", "a.txt", slow)
+    assert told.wait(30)
+    assert work.running
+    assert work.share == 0.01
+    work.stop()
+    go_on.set()
+    work.wait(30)
+    assert not work.running
+    assert not work.ready
+    assert place.start("of", "b.txt", lambda path, _: path.write_text("b")).path.parent == place.path
+    assert place.work is not None
+    place.work.wait(30)
+    assert place.work.ready
+    folder = place.path
+    del place, work
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_what_nobody_expected_is_raised_where_it_is_seen() -> None:
+    place = Place()
+    work = place.start("of", "a.txt", lambda path, _: path / 1)  # type: ignore[operator]
+    work.wait(30)
+    with pytest.raises(TypeError):
+        _ = work.ready
