@@ -175,7 +175,9 @@ class Gatherer:
         worded = [s.key for s in subjects if marks[s].notes or marks[s].verdicts]
         tagged = [s.key for s in subjects if s.key not in set(worded)]
         ids = sample_ids(self.catalog, (worded or tagged)[: 4 * REVIEWED])
-        rows = {row["content"]: row for row in self._rows(ids)}
+        rows: dict[str, dict[str, Any]] = {}
+        for row in self._rows(ids):  # of copies of an image the first
+            rows.setdefault(row["content"], row)
         shown = list(rows.values())[:REVIEWED]
         return self._tiles(shown, self.manifest.default_method, TARGET_PRED), len(contents)
 
