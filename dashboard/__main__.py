@@ -1,4 +1,4 @@
-"""Command line of the dashboard: ``python -m dashboard serve``."""
+"""Command line of the dashboard: ``python -m dashboard serve``, and the commands that hand an audit on."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cache.errors import ConfigError
 from dashboard import preload
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
 from dashboard.originals import FETCH_VARIABLE
+from dashboard.sharing import add_commands
 
 LOOPBACK = "127.0.0.1"
 APP = Path(__file__).resolve().parent / "app.py"
@@ -57,12 +58,18 @@ def serve(
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
     folder = checked_folder(runs_dir)
     check_port(address, port)
-    shown = LOOPBACK if address in ("0.0.0.0", "::") else address
-    url = f"http://{shown}:{port}"
-    typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
-    os.environ[RUNS_VARIABLE] = str(folder)
     if fetch_originals:
         os.environ[FETCH_VARIABLE] = "1"
+    serve_folder(folder, port, address, browser)
+
+
+def serve_folder(folder: Path, port: int, address: str, browser: bool) -> None:
+    """Serve a folder until somebody ends it, and open the page once it answers where that is wanted."""
+    shown = LOOPBACK if address in ("0.0.0.0", "::") else address
+    prefix = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
+    url = f"http://{shown}:{port}/{prefix}".rstrip("/")
+    typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
+    os.environ[RUNS_VARIABLE] = str(folder.absolute())
     if browser:
         Thread(target=_open_when_ready, args=(url, shown, port), daemon=True).start()
     _run_streamlit(address, port)
@@ -126,6 +133,9 @@ def _run_streamlit(address: str, port: int) -> None:
         "--server.headless=true", "--server.fileWatcherType=none", "--browser.gatherUsageStats=false",
     ]  # fmt: skip
     streamlit_cli.main()
+
+
+add_commands(cli, serve_folder, check_port, LOOPBACK)
 
 
 if __name__ == "__main__":

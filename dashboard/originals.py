@@ -58,7 +58,7 @@ class Original:
 def original_path(manifest: Manifest, uri: str) -> Path | None:
     """Return where a sample's original lies on this machine; None where that is nowhere below the dataset's root."""
     root = str(manifest.dataset.get("root") or "")
-    if not root or not uri or "://" in uri or "://" in root:
+    if not root or not uri or "\0" in uri or "://" in uri or "://" in root:
         return None
     folder = Path(root).resolve()
     path = (folder / uri).resolve()

@@ -33,7 +33,7 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
   border: 1px solid color-mix(in srgb, currentColor 14%, transparent); }}
 .st-key-sentence p {{ font-size: 1rem; }}
 .stMainBlockContainer [data-testid="stButtonGroup"] button {{ min-height: 2.35rem; }}
-.st-key-sample_header {{ padding-right: 1.6rem; }}
+.st-key-sample_header, .st-key-browse_heading {{ padding-right: 1.6rem; }}
 .st-key-pages {{ padding-top: .4rem; }}
 .gl-muted {{ opacity: .66; }}
 .gl-table {{ width: 100%; border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }}

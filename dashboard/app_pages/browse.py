@@ -24,6 +24,7 @@ from dashboard.session import (
     set_filter,
     set_params,
 )
+from dashboard.share_panel import share_panel
 from dashboard.tiles import sample_gallery
 
 PAGE_SIZES = (24, 48, 96, 192)
@@ -34,7 +35,9 @@ ARROWS = {"Ascending": "↑ Rising", "Descending": "↓ Falling"}
 def show() -> None:
     """Draw the page."""
     context = page_context()
-    st.title("Browse")
+    with st.container(horizontal=True, vertical_alignment="center", key="browse_heading"):
+        st.title("Browse")
+        share_panel(context, sort_of_url(context, numbers(context))[1] if param("sort") else None)
     filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n
     if not total:
