@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -24,6 +25,10 @@ from cache.writer import RunWriter
 Kind = Literal["where", "what", "who"]
 Verdict = Literal["shortcut", "relied on", "refuted", "inconclusive", "untested"]
 Box = tuple[float, float, float, float]
+RELIED_ON = 0.2
+"""Relied on: the 95 % lower bound of (rate − control) exceeds this in a test."""
+REFUTED = 0.1
+"""Refuted: the 95 % upper bounds of (rate − control) lie below this in both tests."""
 ABOUT = "about"
 """Kind of the one row of `findings` that is no finding: the notices of the list."""
 
@@ -112,7 +117,7 @@ class Finding:
     verdict: Verdict = "untested"
     reasons: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What names it in links and reviews, whatever its rank: 12 hexadecimal digits of its class, kind and filter."""
         text = json.dumps([self.class_index, self.kind, self.filter.to_param()])

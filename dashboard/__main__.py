@@ -21,6 +21,8 @@ from dashboard.originals import FETCH_VARIABLE
 
 LOOPBACK = "127.0.0.1"
 APP = Path(__file__).resolve().parent / "app.py"
+FIRST_PAGES = ("overview", "findings", "browse", "region", "methods")
+"""Pages that can be begun with, by the paths of their addresses; Streamlit is imported late, so that mistakes are told at once."""
 _START_SECONDS = 30
 
 cli = typer.Typer(
@@ -45,6 +47,7 @@ def serve(
     address: Annotated[
         str, typer.Option(help="Address to listen on; anything but the default lets other machines in.")
     ] = LOOPBACK,
+    page: Annotated[str, typer.Option(help=f"Page to begin with: {', '.join(FIRST_PAGES)}.")] = "overview",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     fetch_originals: Annotated[
         bool,
@@ -56,9 +59,10 @@ def serve(
 ) -> None:
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
     folder = checked_folder(runs_dir)
+    path = checked_page(page)
     check_port(address, port)
     shown = LOOPBACK if address in ("0.0.0.0", "::") else address
-    url = f"http://{shown}:{port}"
+    url = f"http://{shown}:{port}/{path}".rstrip("/")
     typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
     os.environ[RUNS_VARIABLE] = str(folder)
     if fetch_originals:
@@ -83,6 +87,17 @@ def checked_folder(runs_dir: Path | None) -> Path:
     if not runs_dir.is_dir():
         raise ConfigError(f"{runs_dir} is a file: name the folder that holds the runs, or one run's folder.")
     return runs_dir.absolute()
+
+
+def checked_page(name: str) -> str:
+    """Return the path of a page's address; the first page's is empty.
+
+    Raises:
+        ConfigError: There is no such page.
+    """
+    if name not in FIRST_PAGES:
+        raise ConfigError(f"There is no page {name!r}: choose {', '.join(FIRST_PAGES)} with --page.")
+    return "" if name == FIRST_PAGES[0] else name
 
 
 def check_port(address: str, port: int) -> None:

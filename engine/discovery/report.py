@@ -1,4 +1,4 @@
-"""Findings on the terminal: one table, the notices, and the next command."""
+"""Findings on the terminal: one table, the notices, the run in plain words, and the next command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cache.catalog import Catalog
 from cache.findings import Finding, Findings, Rate
+from cache.run import Run
+from cache.summaries import run_summary
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def searching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def print_findings(console: Console, found: Findings, run: Path) -> None:
-    """Print a run's list, what cannot be said about the run, and what to type next."""
+    """Print a run's list, what cannot be said about the run, the run in plain words, and what to type next."""
     if not found.discovered:
         console.print(
             f"Nobody has looked for shortcuts yet.  Look:  python -m engine discover {run}", markup=False
@@ -47,10 +50,19 @@ def print_findings(console: Console, found: Findings, run: Path) -> None:
         console.print("No suspected shortcut was found.")
     for notice in found.notices:
         console.print(f"Note: {notice}", markup=False)
+    print_summary(console, run)
     if any(finding.verdict == "untested" for finding in found.findings):
         console.print(f"Prove or refute them:  python -m engine verify {run}", markup=False)
     elif found.findings:
-        console.print(f"Look at them:         python -m dashboard serve {run}", markup=False)
+        console.print(f"Look at them:         python -m dashboard serve {run} --page findings", markup=False)
+
+
+def print_summary(console: Console, run: Path) -> None:
+    """Print a run in plain words."""
+    console.print()
+    for sentence in run_summary(Catalog(Run.open(run))).sentences:
+        console.print(sentence, markup=False)
+    console.print()
 
 
 def _table(found: Findings) -> Table:
