@@ -151,11 +151,11 @@ def _habits(habits: Sequence[Finding], findings: Sequence[Finding], classes: Seq
 def _habit(finding: Finding, name: str) -> str:
     """Say what a finding is and what proves it."""
     proof = "a proven shortcut" if finding.verdict == "shortcut" else "relied on, but perhaps rightly"
-    title = finding.title.rstrip(".")
+    title = _plain_title(finding, name)
     moved = finding.transplant or finding.imposed
     tests = [test for test in (moved, finding.deletion) if test is not None and test.low is not None]
     if not tests:
-        return f"{title} ({proof})."
+        return f"{title}; {proof}."
     # What proves a shortcut is that it makes other images the class.
     test = moved if finding.verdict == "shortcut" and moved else max(tests, key=lambda test: test.low or 0.0)
     if test is moved:
@@ -165,7 +165,16 @@ def _habit(finding: Finding, name: str) -> str:
         did = (
             f"{'changing' if finding.property else 'covering'} it in {test.n} images changed {test.rate:.0%}"
         )
-    return f"{title} ({proof}: {did}, controls {test.control_rate:.0%})."
+    return f"{title}; {proof}: {did} (controls {test.control_rate:.0%})."
+
+
+def _plain_title(finding: Finding, name: str) -> str:
+    """Return a title as it goes on after "Its worst habit"."""
+    title, lead = finding.title.rstrip("."), f"Predicted {name}, "
+    if not title.startswith(lead):
+        return title
+    rest = title.removeprefix(lead)
+    return f"calling images {name} {'while ' if rest.startswith('looking') else ''}{rest}"
 
 
 def _next(habits: Sequence[Finding], findings: Sequence[Finding], totals: Totals) -> str:

@@ -39,7 +39,7 @@ def finding_detail(context: PageContext, finding: Finding) -> None:
     labelled = ask(context.catalog, queries.count, Filter()).labelled > 0
     finding_header(context, finding)
     _numbers(finding, labelled)
-    left, right = st.columns([6, 5], gap="medium")
+    left, right = st.columns(2, gap="small")
     with left, st.container(border=True, height="stretch"):
         st.subheader("Where its images look")
         pictures(context, finding)
@@ -169,5 +169,7 @@ def _tests_words(finding: Finding, name: str) -> str:
             "same side."
         ]
     if moved is not None and moved.class_rate is not None:
-        told.append(f"Squares: what else the model attends to in images called {plain(name)}.")
+        told.append(
+            f"Squares: what else the model attends to in images called {plain(name)}; on the right, hollow, the differences."
+        )
     return " ".join(told)

@@ -21,7 +21,7 @@ from dashboard.notices import told
 from dashboard.session import PageContext, open_page
 from dashboard.tiles import sample_gallery
 
-SHOWN = 6
+SHOWN = 5
 """Examples of each kind."""
 
 

@@ -11,7 +11,7 @@ from dashboard.figures import Look, blank_figure, label_text
 from dashboard.intervals import wilson
 from dashboard.rendering import PALETTE
 
-ROW = 96
+ROW = 88
 SHIFT = 0.24
 
 
@@ -96,7 +96,8 @@ def trials_figure(shown: list[Trial], name: str, look: Look) -> go.Figure:
         },
         xaxis2={
             "domain": [0.62, 1], "anchor": "y", "range": _span(shown), "tickformat": ".0%", "gridcolor": look.grid,
-            "zeroline": True, "zerolinecolor": look.text, "zerolinewidth": 1, "title": {"text": "difference, 95% interval"},
+            "zeroline": True, "zerolinecolor": look.text, "zerolinewidth": 1, "title": {"text": "more than the controls, 95% interval", "standoff": 6},
+            "automargin": True, "linecolor": look.grid,
         },
         yaxis={
             "tickvals": list(range(len(shown))), "ticktext": ticks, "range": [len(shown) - 0.5, -0.5], "showgrid": False,

@@ -67,7 +67,7 @@ def _figure(context: PageContext, title: str, filter_: Filter, mean: MeanMap, re
 def _words(title: str, region: Region | None, means: list[MeanMap]) -> str:
     told = f"Mean {title} over the mean image, each scaled to its own maximum."
     if region is None:
-        told += " What it looks at has no fixed place, so that the mean says little of a single image."
+        told += " It has no region of its own, so that the mean says little of a single image."
     few = [mean.n for mean in means if 0 < mean.n < FEW]
     if few:
         told += f" Only {min(few)} maps on one side: a mean of so few may be chance."

@@ -21,11 +21,12 @@ def summary_of(context: PageContext) -> Summary:
     return ask(context.catalog, run_summary)
 
 
-def summary_panel(summary: Summary) -> None:
-    """Show what the model gets right, its habits as a list, and what to look at next."""
+def summary_panel(summary: Summary, right: bool = True) -> None:
+    """Show what the model gets right (where that is not shown already), its habits as a list, and what to look at next."""
+    known = f"<p>{html.escape(' '.join(summary.right))}</p>" if right else ""
     habits = "".join(f"<li>{_sign(summary, at)}<span>{html.escape(text)}</span></li>" for at, text in enumerate(summary.habits))  # fmt: skip
     st.html(
-        f'<div class="gl-summary"><p>{html.escape(" ".join(summary.right))}</p><ul>{habits}</ul>'
+        f'<div class="gl-summary">{known}<ul>{habits}</ul>'
         f'<p class="gl-next">{html.escape(summary.next)}</p></div>'
     )
 

@@ -17,9 +17,10 @@ _FINDINGS = f"""
 .gl-badge.shortcut {{ background: var(--c); border-color: var(--c); color: #fff; }}
 .gl-badge.shortcut b {{ background: #fff; color: var(--c); }}
 .gl-badge.untested {{ border-style: dashed; background: transparent; }}
-.st-key-finding_summary {{ border-left: 4px solid {PALETTE.accent}; padding: .85rem 1.1rem; }}
+.st-key-finding_summary, .st-key-overview_summary {{ border-left: 4px solid {PALETTE.accent}; padding: .85rem 1.1rem; }}
 .gl-summary p {{ margin: 0; line-height: 1.5; }}
-.gl-summary ul {{ list-style: none; margin: .55rem 0; padding: 0; display: grid; gap: .4rem; }}
+.gl-summary {{ display: grid; gap: .55rem; }}
+.gl-summary ul {{ list-style: none; margin: 0; padding: 0; display: grid; gap: .4rem; }}
 .gl-summary li {{ display: flex; gap: .6rem; line-height: 1.45; margin: 0; }}
 .gl-summary li b {{ margin-top: .14rem; }}
 .gl-summary .gl-next {{ font-weight: 600; }}

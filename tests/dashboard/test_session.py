@@ -217,7 +217,7 @@ def test_answers_may_be_asked_by_many_threads() -> None:
 
 def test_one_run_can_be_served_by_itself(runs: Path) -> None:
     assert data.list_runs(runs / "animals") == {"animals": (runs / "animals").absolute()}
-    assert set(data.list_runs(runs)) == {"animals", "many", "unlabelled"}
+    assert set(data.list_runs(runs)) == {"animals", "many", "unlabelled", "audited"}
 
 
 @pytest.mark.parametrize(
