@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from typing import Any
 
 import streamlit as st
 
@@ -30,8 +29,6 @@ from dashboard.finding_words import (
 from dashboard.notices import plain
 from dashboard.outcome_panel import CHART
 from dashboard.session import PageContext, open_page
-
-_QUIET: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off", "border": True}
 
 
 def finding_detail(context: PageContext, finding: Finding) -> None:
@@ -92,43 +89,49 @@ def _exports(context: PageContext, finding: Finding) -> None:
 
 
 def _numbers(finding: Finding, labelled: bool) -> None:
+    """Show the four numbers that size a finding up; as HTML, since metrics of Streamlit cut what does not fit."""
     evidence = finding.evidence
-    cells = st.columns(4, gap="small")
-    predicted = evidence.get("predicted")
-    share = f"of {predicted:,.0f} called so" if predicted else "images"
-    cells[0].metric("Images", f"{finding.n:,}", share, **_QUIET)
-    rest = evidence.get("error_rate_rest")
-    cells[1].metric(
-        "Wrong here",
-        share_text(evidence.get("error_rate")),
-        ("no labels" if not labelled else "nothing to compare with")
-        if rest is None
-        else f"{rest:.0%} in the rest of the class",
-        help="Share of its labelled images that are wrong, on both halves, against the rest that is called the same.",
-        **_QUIET,
-    )
+    predicted, rest = evidence.get("predicted"), evidence.get("error_rate_rest")
     effect, interval = effect_text(finding)
-    cells[2].metric(
-        "Effect, held-back half",
-        effect,
-        interval or "no interval",
-        help="Error rate inside minus outside on the half of the images that no search has seen, with Newcombe’s 95% "
-        "interval. The q-value is the share of false findings to expect among those at least as sure.",
-        **_QUIET,
+    compared = "no labels" if not labelled else "nothing to compare with"
+    cards = [
+        ("Images", f"{finding.n:,}", f"of {predicted:,.0f} called so" if predicted else "", "All of its images, of both halves."),
+        (
+            "Wrong here", share_text(evidence.get("error_rate")),
+            compared if rest is None else f"{rest:.0%} in the rest of the class",
+            "Share of its labelled images that are wrong, against the rest that is called the same.",
+        ),
+        (
+            "Effect, held-back half", effect, interval,
+            "Error rate inside minus outside on the half of the images that no search has seen, in percentage points, with "
+            "Newcombe’s 95% interval. The q-value is the share of false findings to expect among those at least as sure.",
+        ),
+        _unlike(finding),
+    ]  # fmt: skip
+    st.html(
+        '<dl class="gl-figures">'
+        + "".join(
+            f'<div title="{html.escape(told)}"><dt>{html.escape(label)}</dt><dd>{html.escape(value)}</dd>'
+            f"<dd>{html.escape(note)}</dd></div>"
+            for label, value, note, told in cards
+        )
+        + "</dl>"
     )
+
+
+def _unlike(finding: Finding) -> tuple[str, str, str, str]:
+    """Return what speaks against its being the object: how far beside it lies, and how alike it is."""
     outside, alike = finding.outside_object, finding.likeness
+    told = (
+        "Share of the attention outside the known object. Alike: how near-identical what is attended to is from image to "
+        "image, 0 to 1: stamps are, living things are not."
+    )
     if outside is not None:
-        cells[3].metric(
-            "Beside the object", share_text(outside), "of the attention" + (f"; alike {alike:.2f}" if alike is not None else ""),
-            help="Share of the attention outside the known object. Alike: how near-identical what is attended to is from "
-            "image to image, 0 to 1.", **_QUIET,
-        )  # fmt: skip
-    else:
-        cells[3].metric(
-            "Alike", "–" if alike is None else f"{alike:.2f}", "image to image, 0 to 1" if alike is not None else "not known",
-            help="How near-identical what is attended to is from image to image: stamps are, living things are not.",
-            **_QUIET,
-        )  # fmt: skip
+        note = "of the attention" + ("" if alike is None else f"; alike {alike:.2f}")
+        return "Beside the object", share_text(outside), note, told
+    if alike is not None:
+        return "Alike", f"{alike:.2f}", "from image to image, 0 to 1", told
+    return "Beside the object", "–", "no object is known", told
 
 
 def _reasons(context: PageContext, finding: Finding) -> None:

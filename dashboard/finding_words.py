@@ -60,7 +60,7 @@ def effect_text(finding: Finding) -> tuple[str, str]:
         told.append(f"95% {_points(finding.ci[0])} to {_points(finding.ci[1])}")
     if finding.q_value is not None:
         told.append(q_text(finding.q_value))
-    return f"{_points(finding.effect)} points", ", ".join(told)
+    return f"{_points(finding.effect)} pts", ", ".join(told)
 
 
 def q_text(value: float) -> str:

@@ -17,7 +17,7 @@ _FINDINGS = f"""
 .gl-badge.shortcut {{ background: var(--c); border-color: var(--c); color: #fff; }}
 .gl-badge.shortcut b {{ background: #fff; color: var(--c); }}
 .gl-badge.untested {{ border-style: dashed; background: transparent; }}
-.st-key-finding_summary, .st-key-overview_summary {{ border-left: 4px solid {PALETTE.accent}; padding: .85rem 1.1rem; }}
+.st-key-finding_summary, .st-key-overview_summary {{ border-left: 4px solid {PALETTE.accent}; padding: .85rem 1.1rem; margin-top: .3rem; }}
 .gl-summary p {{ margin: 0; line-height: 1.5; }}
 .gl-summary {{ display: grid; gap: .55rem; }}
 .gl-summary ul {{ list-style: none; margin: 0; padding: 0; display: grid; gap: .4rem; }}
@@ -42,6 +42,11 @@ _FINDINGS = f"""
 .gl-finding-top > span:last-child {{ opacity: .75; }}
 .gl-finding-title {{ margin: .45rem 0 .1rem; padding: 0; line-height: 1.3; font-size: 1.28rem !important; overflow-wrap: anywhere; }}
 .gl-finding-meaning {{ margin: 0; opacity: .8; }}
+.gl-figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem; margin: 0 !important; padding: 0 !important; }}
+.gl-figures > div {{ border: 1px solid color-mix(in srgb, currentColor 15%, transparent); border-radius: 8px; padding: .7rem .9rem .75rem; }}
+.gl-figures dt {{ font-size: .86rem; font-weight: 400; opacity: .8; }}
+.gl-figures dd {{ margin: 0; font-size: .84rem; opacity: .7; line-height: 1.4; }}
+.gl-figures dt + dd {{ font-size: 1.7rem; line-height: 1.4; opacity: 1; font-variant-numeric: tabular-nums; white-space: nowrap; }}
 .gl-pair {{ display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; max-width: 620px; }}
 .gl-pair figure {{ margin: 0; }}
 .gl-view {{ position: relative; overflow: hidden; border-radius: 8px; }}

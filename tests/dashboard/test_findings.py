@@ -53,7 +53,7 @@ def test_the_first_finding_is_shown_with_its_proof(open_page: OpenPage, found: F
     assert "Its worst habit: calling images fox while looking at the lower left corner" in said
     assert "Reason for looking at the lower left corner." in said
     assert NOTICE.split(" ")[0] in said
-    assert {metric.label: metric.value for metric in app.metric}["Images"] == f"{first.n:,}"
+    assert f"<dt>Images</dt><dd>{first.n:,}</dd>" in said
     for finding in found.findings:
         assert f"</b>{finding.verdict}</span>" in said
         assert finding.title in said
@@ -134,7 +134,7 @@ def test_runs_without_labels_have_findings_too(open_page: OpenPage, tmp_path: Pa
         store_findings(writer, Findings((bare,)))
     app = open_page("findings", folder=tmp_path, run="run")
     assert not app.exception
-    assert {m.label: m.value for m in app.metric}["Effect, held-back half"] == "–"
+    assert "<dt>Effect, held-back half</dt><dd>–</dd>" in page_text(app)
     assert "has a label" in page_text(app)
 
 
@@ -216,7 +216,7 @@ def test_a_finding_can_be_taken_away(catalog: Catalog, found: Findings) -> None:
         assert ("attention in the region" in rows[0]) == (finding.box is not None)
         assert {row["pred"] for row in rows} == {catalog.classes[finding.class_index]}
     assert effect_text(replace(found.findings[0], effect=-0.5, ci=(-0.7, -0.2), q_value=0.2)) == (
-        "−50 points",
+        "−50 pts",
         "95% −70 to −20, q = 0.200",
     )
 
