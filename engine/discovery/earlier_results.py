@@ -9,8 +9,6 @@ from cache.fields import class_title
 from cache.findings import Finding
 from engine.verifying.verdicts import judge, reranked
 
-CHANGED = "Its images have changed since it was tested, when it had"
-
 
 def with_earlier_results(
     found: Sequence[Finding], before: Sequence[Finding], classes: Sequence[str], wrong: int
@@ -48,6 +46,9 @@ def _kept(finding: Finding, before: Finding, name: str) -> Finding:
     said = judge(before, name)[1]
     # What follows the verdict's own reasons are the notes of the test: which patch was pasted.
     notes = before.reasons[len(said) :] if before.reasons[: len(said)] == said else ()
-    if set(finding.sample_ids) != set(before.sample_ids) and not any(CHANGED in note for note in notes):
-        notes += (f"{CHANGED} {before.n:,}: `discover --forget`, then `verify`, tests it anew.",)
+    changed = "Its images have changed since it was tested"
+    if set(finding.sample_ids) != set(before.sample_ids) and not any(
+        note.startswith(changed) for note in notes
+    ):
+        notes += (f"{changed}, when it had {before.n:,}: `discover --forget`, then `verify`, tests it anew.",)
     return replace(tested, verdict=verdict, reasons=(*reasons, *notes))
