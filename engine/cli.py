@@ -180,7 +180,8 @@ def discover(
     with searching(console) as advance:
         found = carry_out(run, advance, forget)
     print_findings(console, found, run)
-    console.print(f"{len(found.findings)} findings in {monotonic() - began:.1f} s")
+    count = len(found.findings)
+    console.print(f"{count} finding{'s' * (count != 1)} in {monotonic() - began:.1f} s")
 
 
 @app.command()

@@ -45,7 +45,7 @@ def print_findings(console: Console, found: Findings, run: Path) -> None:
         )
         return
     if found.findings:
-        console.print(_table(found))
+        console.print(_table(found, console.width >= WIDE))
     else:
         console.print("No suspected shortcut was found.")
     for notice in found.notices:
@@ -65,27 +65,27 @@ def print_summary(console: Console, run: Path) -> None:
     console.print()
 
 
-def _table(found: Findings) -> Table:
+WIDE = 130
+"""Columns of a terminal from which on the tests' rates have a place beside the findings."""
+
+
+def _table(found: Findings, wide: bool) -> Table:
     tested = any(finding.verdict != "untested" for finding in found.findings)
     table = Table(box=None, pad_edge=False)
-    for title, right in (
-        ("#", True),
-        ("finding", False),
-        ("images", True),
-        ("wrong", True),
-        ("else", True),
-        ("q", True),
-        ("alike", True),
-    ):
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for title in ("deletion", "transplant", "verdict") if tested else ():
-        table.add_column(title)
+    table.add_column("#", justify="right")
+    if tested:
+        table.add_column("verdict", no_wrap=True)
+    table.add_column("finding", overflow="fold")
+    for title in ("images", "wrong", "else", "q", "alike"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("deletion", "transplant") if tested and wide else ():
+        table.add_column(title, no_wrap=True)
     for finding in found.findings:
-        cells = [str(finding.rank), finding.title, f"{finding.n:,}"]
+        cells = [str(finding.rank), *([finding.verdict] if tested else []), finding.title, f"{finding.n:,}"]
         cells += [_share(finding.evidence.get(key)) for key in ("error_rate", "error_rate_rest")]
         cells += [_q(finding.q_value), "–" if finding.likeness is None else f"{finding.likeness:.2f}"]
-        if tested:
-            cells += [_tested(finding.deletion), _tested(_planted(finding)), finding.verdict]
+        if tested and wide:
+            cells += [_tested(finding.deletion), _tested(_planted(finding))]
         table.add_row(*(Text(cell) for cell in cells))
     return table
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cache.errors import ConfigError
 from cache.filters import Filter, Is, OneOf, Range
 from cache.run import Run
 from cache.writer import RunWriter
-from dashboard import data
+from dashboard import data, sidebar
+from dashboard.__main__ import FIRST_PAGES, checked_page
+from dashboard.session import PAGES
 from tests.dashboard.conftest import ROOT, OpenPage, texts
 from tests.synthetic import make_run
 
@@ -238,3 +241,10 @@ def test_mistakes_of_the_command_line_are_one_sentence_with_exit_code_2(
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_pages_to_begin_with_are_those_of_the_menu() -> None:
+    assert FIRST_PAGES == sidebar.MENU
+    assert [PAGES[name].url_path for name in FIRST_PAGES] == [checked_page(name) for name in FIRST_PAGES]
+    with pytest.raises(ConfigError, match="There is no page 'nowhere': choose overview, findings"):
+        checked_page("nowhere")
