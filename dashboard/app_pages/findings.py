@@ -10,7 +10,7 @@ from dashboard.data import ask
 from dashboard.finding_detail import finding_detail
 from dashboard.finding_list import chosen_of_url, finding_list
 from dashboard.finding_summary import summary_of, summary_panel
-from dashboard.notices import notices_of_run, plain
+from dashboard.notices import notices_of_run, plain, told
 from dashboard.session import PageContext, page_context
 
 
@@ -30,7 +30,7 @@ def show() -> None:
         left, right = st.columns([3, 8], gap="medium")
         with left:
             finding_list(found.findings, chosen)
-        with right:
+        with right, told():  # one that cannot be shown leaves the others within reach
             finding_detail(context, chosen)
     else:
         st.info(
@@ -59,7 +59,11 @@ def _not_discovered(context: PageContext) -> None:
 
 
 def _state(context: PageContext, found: Findings) -> None:
-    """Say where the list is older than the run, and where findings wait for their tests."""
+    """Say where the list is older than the run, where findings wait for their tests, and that no filter applies."""
+    if context.filter:
+        st.caption(
+            ":material/filter_alt_off: Findings are about the whole run; the filter of the other pages is kept for them."
+        )
     if found.basis and found.basis != basis_of(context.manifest):
         st.warning(
             f"The run has changed since it was searched. Search it again: `python -m engine discover {context.run_path}`; "

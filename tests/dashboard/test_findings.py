@@ -14,6 +14,7 @@ import pytest
 
 from cache import queries
 from cache.catalog import Catalog
+from cache.conditions import InGroup, OneOf
 from cache.filters import Filter
 from cache.findings import REFUTED, RELIED_ON, Finding, Findings, load_findings, store_findings
 from cache.run import Run
@@ -113,6 +114,33 @@ def test_a_changed_run_says_that_its_list_is_old(open_page: OpenPage, runs: Path
     assert not app.exception
     assert "has changed since it was searched" in texts(app)
     assert "has changed since" not in texts(open_page("findings", folder=runs, run="audited"))
+
+
+def test_a_finding_that_cannot_be_shown_leaves_the_others_within_reach(
+    open_page: OpenPage, tmp_path: Path
+) -> None:
+    path = add_findings(make_run(tmp_path / "run", 150, seed=4))
+    found = load_findings(Run.open(path))
+    lost = Filter((OneOf("pred", ("fox",)), InGroup("0123456789abcdef", 0)))
+    with RunWriter(path) as writer:
+        listed = (replace(found.findings[0], filter=lost, box=None), *found.findings[1:])
+        store_findings(writer, replace(found, findings=listed))
+    app = open_page("findings", folder=tmp_path, run="run")
+    assert not app.exception
+    assert "This run does not hold the group" in texts(app)
+    app.button(key="finding_open_2").click().run()
+    assert not app.exception
+    assert f'gl-finding-title">{found.findings[1].title}' in page_text(app)
+    assert "This run does not hold the group" not in texts(app)
+
+
+def test_the_filter_of_other_pages_does_not_apply(open_page: OpenPage, found: Findings) -> None:
+    chosen = Filter((OneOf("pred", ("cat",)),))
+    app = open_page("findings", run="audited", filter=chosen.to_param())
+    assert not app.exception
+    assert "about the whole run" in texts(app)
+    assert found.findings[0].title in page_text(app)
+    assert app.query_params["filter"] in (chosen.to_param(), [chosen.to_param()])
 
 
 def test_an_empty_list_says_so(open_page: OpenPage, tmp_path: Path) -> None:
