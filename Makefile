@@ -9,7 +9,7 @@ RUNS ?= runs
 help:
 	@grep -hE '^# [a-z]+:' $(MAKEFILE_LIST) | sed 's/^# /  make /'
 
-# demo: install, draw the demo's images, train, explain, open the dashboard
+# demo: install, draw the demo's images, train, explain, find and prove shortcuts, open the dashboard
 demo: $(VENV)/.installed
 	$(BIN)/python -m engine demo --out $(RUNS)/demo
 

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cache.errors import FilterError, RunDamagedError
 from cache.fields import class_title
 from cache.filters import Filter
+from cache.manifest import Manifest
 from cache.reading import reading_errors
 from cache.run import Run
-from cache.schema import FINDING_COLUMNS, FINDINGS, arrow_schema
+from cache.schema import FINDING_COLUMNS, FINDINGS, GROUPS, arrow_schema
 from cache.writer import RunWriter
 
 Kind = Literal["where", "what", "who"]
 Verdict = Literal["shortcut", "relied on", "refuted", "inconclusive", "untested"]
 Box = tuple[float, float, float, float]
+RELIED_ON = 0.2
+"""Relied on: the 95 % lower bound of (rate − control) exceeds this in a test."""
+REFUTED = 0.1
+"""Refuted: the 95 % upper bounds of (rate − control) lie below this in both tests."""
 ABOUT = "about"
 """Kind of the one row of `findings` that is no finding: the notices of the list."""
 
@@ -109,6 +117,12 @@ class Finding:
     verdict: Verdict = "untested"
     reasons: tuple[str, ...] = ()
 
+    @cached_property
+    def key(self) -> str:
+        """What names it in links and reviews, whatever its rank: 12 hexadecimal digits of its class, kind and filter."""
+        text = json.dumps([self.class_index, self.kind, self.filter.to_param()])
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
     def to_json(self, classes: Sequence[str] = ()) -> dict[str, Any]:
         """Return the finding as `findings --json` prints it.
 
@@ -117,6 +131,7 @@ class Finding:
         """
         named: str | int = class_title(classes, self.class_index) if classes else self.class_index
         return {
+            "key": self.key,
             "rank": self.rank,
             "kind": self.kind,
             "class": named,
@@ -172,11 +187,24 @@ class Findings:
         findings: By rank.
         notices: Sentences: what cannot be said about this run, and why.
         discovered: Whether `discover` has run at all.
+        basis: What `basis_of` said of the run when it was searched; empty where that was not written down.
     """
 
     findings: tuple[Finding, ...] = ()
     notices: tuple[str, ...] = ()
     discovered: bool = True
+    basis: str = ""
+
+    def find(self, key: str) -> Finding | None:
+        """Return the finding of a key, or None."""
+        return next((finding for finding in self.findings if finding.key == key), None)
+
+
+def basis_of(manifest: Manifest) -> str:
+    """Return a digest of the files that findings rest on: another one says that the run has changed since."""
+    tables = sorted(set(manifest.parts) - {FINDINGS, GROUPS, "errors"})
+    names = [[table, part.name] for table in tables for part in manifest.parts[table]]
+    return hashlib.blake2b(json.dumps(sorted(names)).encode(), digest_size=8).hexdigest()
 
 
 def store_findings(writer: RunWriter, found: Findings) -> None:
@@ -187,7 +215,7 @@ def store_findings(writer: RunWriter, found: Findings) -> None:
     Raises:
         RunStorageError: The disk refuses; the list before stays.
     """
-    about = {"notices": list(found.notices)}
+    about = {"notices": list(found.notices), "basis": found.basis}
     ordered = sorted(found.findings, key=lambda finding: finding.rank)
     classes = writer.manifest.classes
     rows = {
@@ -205,19 +233,25 @@ def load_findings(run: Run) -> Findings:
     """Read a run's list.
 
     Raises:
-        RunDamagedError: The table cannot be read.
+        RunDamagedError: The table cannot be read, or what it holds is no list of findings.
     """
     with reading_errors(run):
         rows = [row for path in run.part_paths(FINDINGS) for row in pq.read_table(path).to_pylist()]
     notices: tuple[str, ...] = ()
+    basis = ""
     found = []
-    for row in sorted(rows, key=lambda row: row["rank"]):
-        data = json.loads(row["json"])
-        if row["kind"] == ABOUT:
-            notices = tuple(data["notices"])
-        else:
-            found.append(Finding.from_json(data))
-    return Findings(tuple(found), notices, bool(rows))
+    try:
+        for row in sorted(rows, key=lambda row: row["rank"]):
+            data = json.loads(row["json"])
+            if row["kind"] == ABOUT:
+                notices, basis = tuple(data["notices"]), str(data.get("basis", ""))
+            else:
+                found.append(Finding.from_json(data))
+    except (ValueError, KeyError, TypeError, IndexError, FilterError) as error:
+        raise RunDamagedError(
+            f"The list of findings of {run.path} cannot be read: make it anew with `python -m engine discover {run.path}`."
+        ) from error
+    return Findings(tuple(found), notices, bool(rows), basis)
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:

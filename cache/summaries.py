@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cache.catalog import Catalog
 from cache.fields import class_title
 from cache.filters import Filter
-from cache.findings import Finding
+from cache.findings import Finding, load_findings
 from cache.queries import confusion, count
 
 HABITS = 3
@@ -49,16 +49,65 @@ class Totals:
         return cls(counts.n, counts.labelled, counts.wrong, by_class)
 
 
-def summary_sentences(findings: Sequence[Finding], totals: Totals, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return a run in sentences: what the model gets right, its three worst habits, what to look at next.
+@dataclass(frozen=True)
+class Summary:
+    """A run in plain words.
+
+    Attributes:
+        right: What the model gets right, in sentences.
+        habits: Its worst habits, the worst first; or that none is known.
+        next: What to look at next.
+        shown: Findings that the habits are about, one a habit; empty where none is known.
+    """
+
+    right: tuple[str, ...]
+    habits: tuple[str, ...]
+    next: str
+    shown: tuple[Finding, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All of it, in order."""
+        return (*self.right, *self.habits, self.next)
+
+
+def run_summary(catalog: Catalog) -> Summary:
+    """Return a run in plain words.
+
+    Raises:
+        RunDamagedError: The list of findings cannot be read.
+    """
+    found = load_findings(catalog.run)
+    return summarise(found.findings, Totals.of(catalog), catalog.manifest.classes, found.discovered)
+
+
+def summarise(
+    findings: Sequence[Finding], totals: Totals, classes: Sequence[str], discovered: bool = True
+) -> Summary:
+    """Say what the model gets right, its three worst habits, and what to look at next.
 
     Args:
         findings: The run's, by rank.
         totals: Its counts.
         classes: Names of the outputs.
+        discovered: Whether anybody has looked for findings.
     """
+    right = tuple(_right(totals, classes))
+    if not discovered:
+        return Summary(
+            right,
+            ("Nobody has looked for its habits yet.",),
+            "Look for them next with `discover`, and prove them with `verify`.",
+        )
     habits = [finding for finding in findings if finding.verdict in BAD][:HABITS]
-    return (*_right(totals, classes), *_habits(habits, findings, classes), _next(habits, findings))
+    return Summary(
+        right, tuple(_habits(habits, findings, classes)), _next(habits, findings, totals), tuple(habits)
+    )
+
+
+def summary_sentences(findings: Sequence[Finding], totals: Totals, classes: Sequence[str]) -> tuple[str, ...]:
+    """Return `summarise` as sentences, of a run whose habits were looked for."""
+    return summarise(findings, totals, classes).sentences
 
 
 def _right(totals: Totals, classes: Sequence[str]) -> list[str]:
@@ -87,6 +136,8 @@ def _right(totals: Totals, classes: Sequence[str]) -> list[str]:
 def _habits(habits: Sequence[Finding], findings: Sequence[Finding], classes: Sequence[str]) -> list[str]:
     if not habits:
         untested = sum(finding.verdict == "untested" for finding in findings)
+        if untested == 1:
+            return ["One suspected habit has not been tested yet."]
         if untested:
             return [f"{untested} suspected habits have not been tested yet."]
         return ["No habit was found that the model surely relies on."]
@@ -100,11 +151,11 @@ def _habits(habits: Sequence[Finding], findings: Sequence[Finding], classes: Seq
 def _habit(finding: Finding, name: str) -> str:
     """Say what a finding is and what proves it."""
     proof = "a proven shortcut" if finding.verdict == "shortcut" else "relied on, but perhaps rightly"
-    title = finding.title.rstrip(".")
+    title = _plain_title(finding, name)
     moved = finding.transplant or finding.imposed
     tests = [test for test in (moved, finding.deletion) if test is not None and test.low is not None]
     if not tests:
-        return f"{title} ({proof})."
+        return f"{title}; {proof}."
     # What proves a shortcut is that it makes other images the class.
     test = moved if finding.verdict == "shortcut" and moved else max(tests, key=lambda test: test.low or 0.0)
     if test is moved:
@@ -114,10 +165,19 @@ def _habit(finding: Finding, name: str) -> str:
         did = (
             f"{'changing' if finding.property else 'covering'} it in {test.n} images changed {test.rate:.0%}"
         )
-    return f"{title} ({proof}: {did}, controls {test.control_rate:.0%})."
+    return f"{title}; {proof}: {did} (controls {test.control_rate:.0%})."
 
 
-def _next(habits: Sequence[Finding], findings: Sequence[Finding]) -> str:
+def _plain_title(finding: Finding, name: str) -> str:
+    """Return a title as it goes on after "Its worst habit"."""
+    title, lead = finding.title.rstrip("."), f"Predicted {name}, "
+    if not title.startswith(lead):
+        return title
+    rest = title.removeprefix(lead)
+    return f"calling images {name} {'while ' if rest.startswith('looking') else ''}{rest}"
+
+
+def _next(habits: Sequence[Finding], findings: Sequence[Finding], totals: Totals) -> str:
     shortcut = next((finding for finding in habits if finding.verdict == "shortcut"), None)
     if shortcut is not None:
         errors = (
@@ -131,7 +191,11 @@ def _next(habits: Sequence[Finding], findings: Sequence[Finding]) -> str:
             f"Look next at the {habits[0].n} images of finding {habits[0].rank} and say whether what the model uses "
             "there belongs to the class."
         )
-    open_ = next((finding for finding in findings if finding.verdict in ("untested", "inconclusive")), None)
-    if open_ is not None:
-        return f"Look next at finding {open_.rank}, which is {open_.verdict}: more images would decide it."
+    undecided = next((f for f in findings if f.verdict in ("untested", "inconclusive")), None)
+    if undecided is not None and undecided.verdict == "untested":
+        return f"Look next at finding {undecided.rank}, and have it tested with `verify`."
+    if undecided is not None:
+        return f"Look next at finding {undecided.rank}, which is inconclusive: more images would decide it."
+    if not totals.wrong:
+        return "Look next at images of another origin: these give nothing to go by."
     return "Look next at the confident mistakes: what they share may be too rare to be found here."

@@ -22,6 +22,8 @@ from dashboard.sharing import add_commands
 
 LOOPBACK = "127.0.0.1"
 APP = Path(__file__).resolve().parent / "app.py"
+FIRST_PAGES = ("overview", "findings", "browse", "region", "methods")
+"""Pages that can be begun with, by the paths of their addresses; Streamlit is imported late, so that mistakes are told at once."""
 _START_SECONDS = 30
 
 cli = typer.Typer(
@@ -46,6 +48,7 @@ def serve(
     address: Annotated[
         str, typer.Option(help="Address to listen on; anything but the default lets other machines in.")
     ] = LOOPBACK,
+    page: Annotated[str, typer.Option(help=f"Page to begin with: {', '.join(FIRST_PAGES)}.")] = "overview",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
     fetch_originals: Annotated[
         bool,
@@ -57,17 +60,18 @@ def serve(
 ) -> None:
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
     folder = checked_folder(runs_dir)
+    path = checked_page(page)
     check_port(address, port)
     if fetch_originals:
         os.environ[FETCH_VARIABLE] = "1"
-    serve_folder(folder, port, address, browser)
+    serve_folder(folder, port, address, browser, path)
 
 
-def serve_folder(folder: Path, port: int, address: str, browser: bool) -> None:
+def serve_folder(folder: Path, port: int, address: str, browser: bool, page: str = "") -> None:
     """Serve a folder until somebody ends it, and open the page once it answers where that is wanted."""
     shown = LOOPBACK if address in ("0.0.0.0", "::") else address
     prefix = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
-    url = f"http://{shown}:{port}/{prefix}".rstrip("/")
+    url = "/".join(part for part in (f"http://{shown}:{port}", prefix, page) if part)
     typer.echo(f"Gazelake shows {folder} at {url} (Ctrl-C ends it).")
     os.environ[RUNS_VARIABLE] = str(folder.absolute())
     if browser:
@@ -90,6 +94,17 @@ def checked_folder(runs_dir: Path | None) -> Path:
     if not runs_dir.is_dir():
         raise ConfigError(f"{runs_dir} is a file: name the folder that holds the runs, or one run's folder.")
     return runs_dir.absolute()
+
+
+def checked_page(name: str) -> str:
+    """Return the path of a page's address; the first page's is empty.
+
+    Raises:
+        ConfigError: There is no such page.
+    """
+    if name not in FIRST_PAGES:
+        raise ConfigError(f"There is no page {name!r}: choose {', '.join(FIRST_PAGES)} with --page.")
+    return "" if name == FIRST_PAGES[0] else name
 
 
 def check_port(address: str, port: int) -> None:

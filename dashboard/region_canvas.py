@@ -95,7 +95,7 @@ def held_by(context: PageContext, filter_: Filter, sample_id: str) -> bool:
 
 
 def _mean_canvas(context: PageContext, filter_: Filter, mean: MeanMap, pixels: tuple[int, int]) -> Canvas:
-    photo, averaged = ask(context.catalog, _photo_url, filter_, pixels)
+    photo, averaged = ask(context.catalog, photo_url, filter_, pixels)
     title = method_title(context.manifest, context.method)
     degenerate = f"; {mean.degenerate:,} degenerate maps are left out" if mean.degenerate else ""
     whose = "true" if context.target == TARGET_TRUE else "predicted"
@@ -153,7 +153,8 @@ def heat_url(attribution: NDArray[np.floating[Any]], pixels: tuple[int, int]) ->
     return data_url(image_bytes(overlay_pixels(attribution, pixels), quality=80))
 
 
-def _photo_url(catalog: Catalog, filter_: Filter, pixels: tuple[int, int]) -> tuple[str, int]:
+def photo_url(catalog: Catalog, filter_: Filter, pixels: tuple[int, int]) -> tuple[str, int]:
+    """Return the mean image of a selection as a URL, and how many images it averages."""
     photo, averaged = attention.mean_photo(catalog, filter_, pixels)
     return ("" if photo is None else data_url(image_bytes(photo))), averaged
 

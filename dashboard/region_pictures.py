@@ -26,3 +26,18 @@ def svg_url(content: str, side: float) -> str:
         f"{content}</svg>"
     )
     return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def region_outline(region: Region) -> str:
+    """Return an image element that draws a region over a picture: its edge, or a veil over the cells of a mask."""
+    path = region_path(region, 100)
+    if region.kind == "mask":
+        drawn = f'<path d="{path}" fill="#ffffff" fill-opacity=".28"/>'
+    else:
+        drawn = "".join(
+            f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" vector-effect="non-scaling-stroke"/>'
+            for colour, width in (("#0a0e14", 4), ("#ffffff", 2))
+        )
+    return (
+        f'<img src="{svg_url(drawn, 100)}" alt="" style="position:absolute;inset:0;width:100%;height:100%">'
+    )

@@ -16,7 +16,7 @@ from cache.regions import Region, percent
 from dashboard.data import ask
 from dashboard.method_choice import method_title
 from dashboard.notices import plain
-from dashboard.region_pictures import region_path, svg_url
+from dashboard.region_pictures import region_outline
 from dashboard.rendering import (
     AGAINST,
     COLOURS,
@@ -105,27 +105,12 @@ def versus(context: PageContext, filter_: Filter, region: Region | None) -> None
 def _figure(
     url: str, title: str, note: str, alt: str, region: Region | None, aspect: str, colour: str
 ) -> str:
-    shape = "" if region is None else _outline(region)
+    shape = "" if region is None else region_outline(region)
     return (
         f'<figure style="margin:0"><div style="position:relative;aspect-ratio:{aspect};overflow:hidden;border-radius:8px">'
         f'<img src="{url}" alt="{html.escape(alt)}" style="width:100%;height:100%;object-fit:fill;display:block">{shape}</div>'
         f'<figcaption style="font-size:.88rem;margin-top:.3rem"><b style="color:{colour}">{title}</b> '
         f'<span style="opacity:.7">{note}</span></figcaption></figure>'
-    )
-
-
-def _outline(region: Region) -> str:
-    """Draw a region over a picture: its edge, or a veil over the cells of a mask."""
-    path = region_path(region, 100)
-    if region.kind == "mask":
-        drawn = f'<path d="{path}" fill="#ffffff" fill-opacity=".28"/>'
-    else:
-        drawn = "".join(
-            f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" vector-effect="non-scaling-stroke"/>'
-            for colour, width in (("#0a0e14", 4), ("#ffffff", 2))
-        )
-    return (
-        f'<img src="{svg_url(drawn, 100)}" alt="" style="position:absolute;inset:0;width:100%;height:100%">'
     )
 
 

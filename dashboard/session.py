@@ -35,6 +35,7 @@ class PageInfo:
 
 PAGES: Mapping[str, PageInfo] = {
     "overview": PageInfo("app_pages/overview.py", "Overview", ":material/monitoring:", ""),
+    "findings": PageInfo("app_pages/findings.py", "Findings", ":material/troubleshoot:", "findings"),
     "browse": PageInfo("app_pages/browse.py", "Browse", ":material/grid_view:", "browse"),
     "region": PageInfo("app_pages/region.py", "Region", ":material/select_all:", "region"),
     "methods": PageInfo("app_pages/methods.py", "Methods", ":material/compare:", "methods"),

@@ -15,7 +15,7 @@ from dashboard import data
 from dashboard.notices import plain
 from dashboard.session import param, set_params, shared_params
 
-MENU = ("overview", "browse", "region", "methods")
+MENU = ("overview", "findings", "browse", "region", "methods")
 _PICKER = "sidebar_run"
 
 
@@ -48,7 +48,8 @@ def draw(pages: Mapping[str, Page]) -> None:
 
 
 _OF_ONE_RUN = (
-    "filter", "method", "target", "show", "page", "id", "regions", "region", "on", "than", "group"
+    "filter", "method", "target", "show", "page", "id", "regions", "region", "on", "than", "group",
+    "finding",
 )  # fmt: skip
 """Parameters of the address that belong to one run."""
 

@@ -6,6 +6,55 @@ import streamlit as st
 
 from dashboard.rendering import PALETTE
 
+_FINDINGS = f"""
+.shortcut {{ --c: #C2410C; }} .relied {{ --c: #A16A00; }} .refuted {{ --c: {PALETTE.right}; }}
+.inconclusive {{ --c: #6D6A9C; }} .untested {{ --c: #7A838E; }}
+.gl-badge {{ display: inline-flex; align-items: center; gap: .36rem; padding: .1rem .62rem .1rem .22rem; border-radius: 999px; font-size: .82rem;
+  font-weight: 600; line-height: 1.3rem; white-space: nowrap; border: 1px solid color-mix(in srgb, var(--c) 55%, transparent);
+  background: color-mix(in srgb, var(--c) 13%, transparent); }}
+.gl-badge b, .gl-sign {{ display: inline-block; width: 1.12rem; height: 1.12rem; line-height: 1.12rem; border-radius: 50%; text-align: center;
+  font-size: .76rem; font-weight: 700; color: #fff; background: var(--c); flex: none; }}
+.gl-badge.shortcut {{ background: var(--c); border-color: var(--c); color: #fff; }}
+.gl-badge.shortcut b {{ background: #fff; color: var(--c); }}
+.gl-badge.untested {{ border-style: dashed; background: transparent; }}
+.st-key-finding_summary, .st-key-overview_summary {{ border-left: 4px solid {PALETTE.accent}; padding: .85rem 1.1rem; margin-top: .3rem; }}
+.gl-summary p {{ margin: 0; line-height: 1.5; }}
+.gl-summary {{ display: grid; gap: .55rem; }}
+.gl-summary ul {{ list-style: none; margin: 0; padding: 0; display: grid; gap: .4rem; }}
+.gl-summary li {{ display: flex; gap: .6rem; line-height: 1.45; margin: 0; }}
+.gl-summary li b {{ margin-top: .14rem; }}
+.gl-summary .gl-next {{ font-weight: 600; }}
+.st-key-finding_list {{ position: sticky; top: 1rem; max-height: calc(100vh - 2rem); overflow-y: auto; padding: 2px; flex-wrap: nowrap; }}
+[class*="st-key-finding_card_"] {{ position: relative; border: 1px solid color-mix(in srgb, currentColor 15%, transparent); border-radius: 10px;
+  flex: none; }}
+[class*="st-key-finding_card_"]:hover {{ border-color: {PALETTE.accent}; }}
+[class*="st-key-finding_card_"]:has(.gl-card.on) {{ border-color: {PALETTE.accent}; box-shadow: inset 3px 0 0 {PALETTE.accent};
+  background: color-mix(in srgb, {PALETTE.accent} 9%, transparent); }}
+[class*="st-key-finding_card_"]:has(button:focus-visible) {{ outline: 2px solid {PALETTE.accent}; outline-offset: 1px; }}
+[class*="st-key-finding_card_"] [class*="st-key-finding_open_"] {{ position: absolute; inset: 0; width: 100% !important; height: 100%; opacity: 0; }}
+[class*="st-key-finding_open_"] * {{ width: 100% !important; height: 100% !important; overflow: hidden; }}
+.gl-card {{ padding: .62rem .8rem .66rem; display: grid; gap: .34rem; }}
+.gl-card-top {{ display: flex; align-items: center; gap: .55rem; }}
+.gl-rank {{ font-weight: 650; font-variant-numeric: tabular-nums; min-width: .8rem; }}
+.gl-card-title {{ font-weight: 560; line-height: 1.35; overflow-wrap: anywhere; }}
+.gl-card-facts {{ font-size: .82rem; opacity: .7; font-variant-numeric: tabular-nums; }}
+.gl-finding-top {{ display: flex; flex-wrap: wrap; gap: .3rem .8rem; align-items: center; font-size: .9rem; }}
+.gl-finding-top > span:last-child {{ opacity: .75; }}
+.gl-finding-title {{ margin: .45rem 0 .1rem; padding: 0; line-height: 1.3; font-size: 1.28rem !important; overflow-wrap: anywhere; }}
+.gl-finding-meaning {{ margin: 0; opacity: .8; }}
+.gl-figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .8rem; margin: 0 !important; padding: 0 !important; }}
+.gl-figures > div {{ border: 1px solid color-mix(in srgb, currentColor 15%, transparent); border-radius: 8px; padding: .7rem .9rem .75rem; }}
+.gl-figures dt {{ font-size: .86rem; font-weight: 400; opacity: .8; }}
+.gl-figures dd {{ margin: 0; font-size: .84rem; opacity: .7; line-height: 1.4; }}
+.gl-figures dt + dd {{ font-size: 1.7rem; line-height: 1.4; opacity: 1; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.gl-pair {{ display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; max-width: 620px; }}
+.gl-pair figure {{ margin: 0; }}
+.gl-view {{ position: relative; overflow: hidden; border-radius: 8px; }}
+.gl-view img {{ position: absolute; inset: 0; width: 100%; height: 100%; object-fit: fill; }}
+.gl-pair figcaption {{ font-size: .88rem; margin-top: .35rem; line-height: 1.4; }}
+.gl-pair figcaption span {{ opacity: .7; }}
+.gl-reasons {{ margin: 0; padding-left: 1.1rem; display: grid; gap: .45rem; font-size: .92rem; line-height: 1.45; }}
+"""
 _RULES = f"""
 :root {{ --gl-right: {PALETTE.right}; --gl-wrong: {PALETTE.wrong}; --gl-neutral: {PALETTE.neutral}; }}
 .stMainBlockContainer {{ padding: 1.6rem 2.2rem 3rem; max-width: none; }}
@@ -59,6 +108,7 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; flex-wrap: wrap; }}
 .gl-verdict b {{ color: #fff; font-size: .8rem; width: 1.35rem; height: 1.35rem; line-height: 1.35rem; text-align: center; border-radius: 50%; flex: none; }}
 .gl-verdict span {{ overflow-wrap: anywhere; }}
+{_FINDINGS}
 """
 
 

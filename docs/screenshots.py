@@ -34,6 +34,7 @@ def pages(run: str) -> dict[str, str]:
     sample = _sample(wrong_wolves)
     return {
         "overview": "/?" + urlencode({"run": run}),
+        "findings": "/findings?" + urlencode({"run": run}),
         "browse": "/browse?" + urlencode({"run": run, "filter": wrong_wolves.to_param()}),
         "region": "/region?" + urlencode({"run": run, "filter": foxes.to_param(), "region": corner}),
         "methods": "/methods?" + urlencode({"run": run, "filter": foxes.to_param()}),

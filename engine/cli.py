@@ -101,8 +101,8 @@ def explain(
     run_explain(settings)
 
 
-def run_explain(settings: Any) -> None:
-    """Explain, with progress on the terminal and a summary at the end."""
+def run_explain(settings: Any, more_follows: bool = False) -> None:
+    """Explain, with progress on the terminal and a summary at the end; without a next command where more follows."""
     from engine.executors.local import AuditInterruptedError
     from engine.explain import explain as carry_out
     from engine.progress import ConsoleReporter
@@ -118,7 +118,8 @@ def run_explain(settings: Any) -> None:
             "the same command goes on from there."
         )
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    for line in summary_lines(summary):
+    lines = summary_lines(summary)
+    for line in lines[:-1] if more_follows else lines:
         console.print(line, markup=False)
 
 
@@ -165,16 +166,22 @@ def summary_lines(summary: Any) -> list[str]:
 
 
 @app.command()
-def discover(run: RunArgument) -> None:
+def discover(
+    run: RunArgument,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Drop what `verify` said about findings that are found again.")
+    ] = False,
+) -> None:
     """Look for shortcuts: regions, groups of like content and rules that lead to wrong predictions."""
     from engine.discovery.discover import discover as carry_out
     from engine.discovery.report import print_findings, searching
 
     began = monotonic()
     with searching(console) as advance:
-        found = carry_out(run, advance)
+        found = carry_out(run, advance, forget)
     print_findings(console, found, run)
-    console.print(f"{len(found.findings)} findings in {monotonic() - began:.1f} s")
+    count = len(found.findings)
+    console.print(f"{count} finding{'s' * (count != 1)} in {monotonic() - began:.1f} s")
 
 
 @app.command()
@@ -325,13 +332,21 @@ def demo(
         bool, typer.Option("--no-serve", help="Do not open the dashboard at the end.")
     ] = False,
 ) -> None:
-    """Draw images, train a network that learns two shortcuts, explain it, and open the dashboard."""
-    from engine.demo import prepare_demo
+    """Draw images, train a network that learns two shortcuts, explain it, find and prove them, open the dashboard."""
+    from engine.demo import audit_demo, prepare_demo
 
-    run_explain(prepare_demo(out, console))
-    if not no_serve:
+    run_explain(prepare_demo(out, console), more_follows=True)
+    try:
+        audit_demo(out, console)
+    except KeyboardInterrupt:
+        console.print("Stopped: what was tested is published, and the same command goes on from there.")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    serve = ["-m", "dashboard", "serve", str(out), "--page", "findings"]
+    if no_serve:
+        console.print(f"Look at it:  python {' '.join(serve)}", markup=False)
+    else:
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, "-m", "dashboard", "serve", str(out)])
+        os.execv(sys.executable, [sys.executable, *serve])
 
 
 def main() -> None:

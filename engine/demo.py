@@ -1,4 +1,4 @@
-"""The demo: draws a dataset with two planted habits, trains a network that learns them, and audits it."""
+"""The demo: draws a dataset with two planted habits, trains a network that learns them, audits it, and finds them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from time import monotonic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cache.findings import basis_of, load_findings
 from cache.run import Run, is_run
 from engine.config import ExplainConfig, read_config
 
@@ -45,6 +46,40 @@ def prepare_demo(out: Path, console: Console) -> ExplainConfig:
             shutil.rmtree(out)
     options = {"data": str(folder / "audit.csv"), "model": MODEL, "checkpoint": checkpoint, "out": out}
     return read_config({**options, "name": "Demo: animals on snow and grass"})
+
+
+def audit_demo(out: Path, console: Console) -> None:
+    """Find the demo's shortcuts and prove them, as far as that has not been done, and say what came of it.
+
+    Args:
+        out: Directory of the run, explained.
+        console: Where progress is shown.
+
+    Raises:
+        GazelakeError: Something that the user can mend, in one sentence.
+    """
+    from engine.discovery.discover import discover
+    from engine.discovery.report import print_summary, searching
+    from engine.progress import ConsoleReporter
+    from engine.verification import verify
+
+    run = Run.open(out)
+    found, began = load_findings(run), monotonic()
+    if found.basis == basis_of(run.manifest) and not run.damaged:
+        console.print(f"{len(found.findings)} suspected shortcuts reused")
+    else:
+        with searching(console) as advance:
+            found = discover(out, advance)
+        console.print(f"Found {len(found.findings)} suspected shortcuts in {monotonic() - began:.0f} s")
+    result = verify(out, reporter=ConsoleReporter(console))
+    reused = f" · {result.kept} reused" if result.kept else ""
+    console.print(f"{result.tested} tested{reused} in {result.seconds:.0f} s", markup=False)
+    console.print()
+    for finding in result.findings:
+        console.print(f"{finding.rank:>3}  {finding.verdict:<12}  {finding.title}", markup=False)
+    for notice in (*found.notices, *result.notices):
+        console.print(f"Note: {notice}", markup=False)
+    print_summary(console, out)
 
 
 def _drawn(plan: Path) -> bool:

@@ -182,4 +182,4 @@ def verified_lines(result: Verified, path: Path) -> list[str]:
         lines += [f"     {reason}" for reason in finding.reasons]
     lines += [*([""] if result.findings else []), *result.summary]
     lines += [f"Note: {notice}" for notice in result.notices]
-    return [*lines, f"Look at it:  python -m dashboard serve {path}"]
+    return [*lines, f"Look at it:  python -m dashboard serve {path} --page findings"]

@@ -9,12 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from cache import queries
+from cache.errors import RunDamagedError
 from cache.fields import class_titles
 from cache.filters import Filter, Is
 from dashboard.confusions import confusion_view
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, class_filter, pair_filter, points_of, range_filter
 from dashboard.figures import Side, confusion_figure, look_of, reliability_figure
+from dashboard.finding_summary import summary_of, summary_panel
 from dashboard.intervals import wilson
 from dashboard.notices import empty_selection, notices_of_run, plain
 from dashboard.outcome_panel import CHART, attention_panel, distribution
@@ -33,6 +35,8 @@ def main() -> None:
     counts = ask(context.catalog, queries.count, context.filter)
     _heading(context, bool(counts.wrong))
     _headline(context, counts)
+    if not context.filter:
+        _habits(context)
     if not counts.n:
         empty_selection(
             context.filter,
@@ -80,6 +84,8 @@ def _heading(context: PageContext, errors: bool) -> None:
             )
         if errors and st.button("See the wrong ones", key="overview_wrong", icon=":material/error_outline:"):
             open_page("browse", filter=context.filter.with_(Is("correct", False)))
+        if st.button("See the findings", key="overview_findings", icon=":material/troubleshoot:"):
+            open_page("findings")
         if st.button("Browse all of these", key="overview_all", icon=":material/grid_view:"):
             open_page("browse", filter=context.filter)
 
@@ -119,6 +125,17 @@ def _headline(context: PageContext, counts: Any) -> None:
         help="Maps without any positive attribution, or not finite. They have no shares and match no region.",
         **_QUIET,
     )
+
+
+def _habits(context: PageContext) -> None:
+    """Say in plain words what the model is in the habit of; of the whole run only."""
+    try:
+        summary = summary_of(context)
+    except RunDamagedError as error:
+        st.warning(plain(error), icon=":material/broken_image:")
+        return
+    with st.container(border=True, key="overview_summary"):
+        summary_panel(summary, right=False)
 
 
 _QUIET: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off", "border": True}

@@ -15,12 +15,13 @@ from cache.errors import RunDamagedError
 from cache.fields import class_title
 from cache.filter_sql import RegionSource
 from cache.filters import Filter
-from cache.findings import Finding, Findings, ranked, store_findings
+from cache.findings import Finding, Findings, basis_of, load_findings, ranked, store_findings
 from cache.groups import append_groups
 from cache.run import Run
 from cache.writer import RunWriter
 from engine.discovery.audited import Audited, read_audited
 from engine.discovery.candidates import Candidate
+from engine.discovery.earlier_results import with_earlier_results
 from engine.discovery.likeness import Likeness
 from engine.discovery.merging import Merged, measured, merge, named, rank, worth_merging
 from engine.discovery.notices import notices, searched_classes
@@ -36,12 +37,17 @@ BESIDE = 0.6
 Progress = Callable[[int, int, str], None]
 
 
-def discover(path: str | os.PathLike[str], progress: Progress | None = None) -> Findings:
+def discover(
+    path: str | os.PathLike[str], progress: Progress | None = None, forget: bool = False
+) -> Findings:
     """Search a run for shortcuts and store the list in it, in the place of the one before.
+
+    Findings whose key is that of one before keep its tests, with the verdict read from them anew.
 
     Args:
         path: The run's directory.
         progress: Called with the classes searched, the classes in all, and what is being searched.
+        forget: Whether earlier tests are dropped.
 
     Raises:
         RunNotFoundError: There is no run.
@@ -60,9 +66,20 @@ def discover(path: str | os.PathLike[str], progress: Progress | None = None) -> 
         version = _store_groups(writer, audited, groups)
         for number, one in enumerate(groups):
             one.best.conditions = (InGroup(version, number),)
-        found = Findings(_findings(audited, carried), tuple(notices(audited, catalog)))
+        listed = _findings(audited, carried)
+        before = () if forget else _before(catalog.run)
+        listed = with_earlier_results(listed, before, audited.classes, int(audited.wrong.sum()))
+        found = Findings(listed, tuple(notices(audited, catalog)), basis=basis_of(catalog.manifest))
         store_findings(writer, found)
     return found
+
+
+def _before(run: Run) -> tuple[Finding, ...]:
+    """Return the list before; none where it cannot be read, since it is made anew."""
+    try:
+        return load_findings(run).findings
+    except RunDamagedError:
+        return ()
 
 
 def _refuse_damaged(run: Run, damaged: Sequence[str]) -> None:

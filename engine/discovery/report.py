@@ -1,4 +1,4 @@
-"""Findings on the terminal: one table, the notices, and the next command."""
+"""Findings on the terminal: one table, the notices, the run in plain words, and the next command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cache.catalog import Catalog
 from cache.findings import Finding, Findings, Rate
+from cache.run import Run
+from cache.summaries import run_summary
 
 
 @contextmanager
@@ -35,45 +38,54 @@ def searching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def print_findings(console: Console, found: Findings, run: Path) -> None:
-    """Print a run's list, what cannot be said about the run, and what to type next."""
+    """Print a run's list, what cannot be said about the run, the run in plain words, and what to type next."""
     if not found.discovered:
         console.print(
             f"Nobody has looked for shortcuts yet.  Look:  python -m engine discover {run}", markup=False
         )
         return
     if found.findings:
-        console.print(_table(found))
+        console.print(_table(found, console.width >= WIDE))
     else:
         console.print("No suspected shortcut was found.")
     for notice in found.notices:
         console.print(f"Note: {notice}", markup=False)
+    print_summary(console, run)
     if any(finding.verdict == "untested" for finding in found.findings):
         console.print(f"Prove or refute them:  python -m engine verify {run}", markup=False)
     elif found.findings:
-        console.print(f"Look at them:         python -m dashboard serve {run}", markup=False)
+        console.print(f"Look at them:         python -m dashboard serve {run} --page findings", markup=False)
 
 
-def _table(found: Findings) -> Table:
+def print_summary(console: Console, run: Path) -> None:
+    """Print a run in plain words."""
+    console.print()
+    for sentence in run_summary(Catalog(Run.open(run))).sentences:
+        console.print(sentence, markup=False)
+    console.print()
+
+
+WIDE = 130
+"""Columns of a terminal from which on the tests' rates have a place beside the findings."""
+
+
+def _table(found: Findings, wide: bool) -> Table:
     tested = any(finding.verdict != "untested" for finding in found.findings)
     table = Table(box=None, pad_edge=False)
-    for title, right in (
-        ("#", True),
-        ("finding", False),
-        ("images", True),
-        ("wrong", True),
-        ("else", True),
-        ("q", True),
-        ("alike", True),
-    ):
-        table.add_column(title, justify="right" if right else "left", overflow="fold")
-    for title in ("deletion", "transplant", "verdict") if tested else ():
-        table.add_column(title)
+    table.add_column("#", justify="right")
+    if tested:
+        table.add_column("verdict", no_wrap=True)
+    table.add_column("finding", overflow="fold")
+    for title in ("images", "wrong", "else", "q", "alike"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("deletion", "transplant") if tested and wide else ():
+        table.add_column(title, no_wrap=True)
     for finding in found.findings:
-        cells = [str(finding.rank), finding.title, f"{finding.n:,}"]
+        cells = [str(finding.rank), *([finding.verdict] if tested else []), finding.title, f"{finding.n:,}"]
         cells += [_share(finding.evidence.get(key)) for key in ("error_rate", "error_rate_rest")]
         cells += [_q(finding.q_value), "–" if finding.likeness is None else f"{finding.likeness:.2f}"]
-        if tested:
-            cells += [_tested(finding.deletion), _tested(_planted(finding)), finding.verdict]
+        if tested and wide:
+            cells += [_tested(finding.deletion), _tested(_planted(finding))]
         table.add_row(*(Text(cell) for cell in cells))
     return table
 

@@ -9,11 +9,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.findings import Rate
+from cache.findings import REFUTED, RELIED_ON, Rate
 from cache.intervals import CONFIDENCE
 from engine.interventions import Pixels
 from engine.verifying.intervals import Outcome, rate_of
-from engine.verifying.verdicts import BEYOND_CLASS, REFUTED, RELIED_ON
+from engine.verifying.verdicts import BEYOND_CLASS
 
 LOOKS = (40, 80, 120, 160, 200)
 """Images after which a test is looked at; it ends at the last, or where it is decided or no image is left."""

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cache.findings import Finding, Rate, Verdict, ranked
+from cache.findings import REFUTED, RELIED_ON, Finding, Rate, Verdict, ranked
 
-RELIED_ON = 0.2
-"""Relied on: the 95 % lower bound of (rate − control) exceeds this in a test."""
-REFUTED = 0.1
-"""Refuted: the 95 % upper bounds of (rate − control) lie below this in both tests."""
 BEYOND_CLASS = 0.0
 """Beyond the rest of the class: the 95 % lower bound of (rate − class rate) exceeds this."""
 SIGNIFICANT = 0.05

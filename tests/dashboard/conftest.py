@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.data import RUNS_VARIABLE
 from tests.synthetic import METHODS, make_run
+from tests.synthetic_findings import add_findings
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "dashboard" / "app.py"
@@ -50,11 +51,12 @@ def main_module() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs ``animals``, ``many`` (methods of every family) and ``unlabelled``."""
+    """A folder with the runs ``animals``, ``many`` (methods of every family), ``unlabelled`` and ``audited``, with findings."""
     folder = tmp_path_factory.mktemp("runs")
     make_run(folder / "animals", samples=150, methods=tuple(METHODS), seed=4)
     make_run(folder / "many", samples=40, methods=MANY, seed=4)
     make_run(folder / "unlabelled", samples=40, labelled=False, masks=False, seed=5)
+    add_findings(make_run(folder / "audited", samples=150, methods=tuple(METHODS), seed=4))
     return folder
 
 

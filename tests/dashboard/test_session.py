@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cache.errors import ConfigError
 from cache.filters import Filter, Is, OneOf, Range
 from cache.run import Run
 from cache.writer import RunWriter
-from dashboard import data
+from dashboard import data, sidebar
+from dashboard.__main__ import FIRST_PAGES, checked_page
+from dashboard.session import PAGES
 from tests.dashboard.conftest import ROOT, OpenPage, texts
 from tests.synthetic import make_run
 
@@ -217,7 +220,7 @@ def test_answers_may_be_asked_by_many_threads() -> None:
 
 def test_one_run_can_be_served_by_itself(runs: Path) -> None:
     assert data.list_runs(runs / "animals") == {"animals": (runs / "animals").absolute()}
-    assert set(data.list_runs(runs)) == {"animals", "many", "unlabelled"}
+    assert set(data.list_runs(runs)) == {"animals", "many", "unlabelled", "audited"}
 
 
 @pytest.mark.parametrize(
@@ -238,3 +241,10 @@ def test_mistakes_of_the_command_line_are_one_sentence_with_exit_code_2(
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_the_pages_to_begin_with_are_those_of_the_menu() -> None:
+    assert FIRST_PAGES == sidebar.MENU
+    assert [PAGES[name].url_path for name in FIRST_PAGES] == [checked_page(name) for name in FIRST_PAGES]
+    with pytest.raises(ConfigError, match="There is no page 'nowhere': choose overview, findings"):
+        checked_page("nowhere")
