@@ -84,6 +84,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     format: str = FORMAT
 
+    @property
+    def identity(self) -> str:
+        """What is audited, the same in every run of it: the weights and the preprocessing."""
+        return f"{self.model.get('fingerprint', '')} {self.preprocessing.get('fingerprint', '')}"
+
     def rows(self, table: str) -> int:
         """Return how many rows the published parts of a table hold."""
         return sum(part.rows for part in self.parts.get(table, []))

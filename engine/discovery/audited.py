@@ -51,7 +51,7 @@ class Audited:
     """The samples of a run; every array has one row a sample, in the order of ``sample_ids``.
 
     Attributes:
-        run_id: Salt of the split and of every draw.
+        identity: Of the weights and the preprocessing: salt of the split and of every draw.
         classes: Names of the outputs.
         sample_ids: Identity of each sample.
         contents: Content key of each.
@@ -66,7 +66,7 @@ class Audited:
         outside: Share of the map outside the known object, NaN where none is known.
     """
 
-    run_id: str
+    identity: str
     classes: list[str]
     sample_ids: NDArray[np.str_]
     contents: list[str]
@@ -97,21 +97,21 @@ class Audited:
         return np.asarray(self.labelled & (self.label != self.pred))
 
     def rng(self, *salt: object) -> np.random.Generator:
-        """Return dice that depend on the run and the purpose alone."""
-        text = "/".join([self.run_id, *map(str, salt)])
+        """Return dice that depend on what is audited and the purpose alone."""
+        text = "/".join([self.identity, *map(str, salt)])
         return np.random.default_rng(
             int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
         )
 
 
 def halves(
-    run_id: str, contents: list[str], pred: NDArray[np.int32], label: NDArray[np.int32]
+    identity: str, contents: list[str], pred: NDArray[np.int32], label: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """Return which samples are held back: every second image of each prediction and outcome, in the order of a hash.
 
     Copies of one image stay together: half of a twin would tell about the other.
     """
-    salted = [hashlib.blake2b((run_id + c).encode(), digest_size=8).hexdigest() for c in contents]
+    salted = [hashlib.blake2b((identity + c).encode(), digest_size=8).hexdigest() for c in contents]
     strata: dict[tuple[int, int], list[str]] = {}
     seen: set[str] = set()
     for i in np.argsort(np.array(salted), kind="stable").tolist():
@@ -156,7 +156,7 @@ def read_audited(catalog: Catalog) -> Audited:
     pred, label = _integers(rows[".pred"]), _integers(rows[".label"])
     p, present = _grids(catalog, rows.num_rows)
     audited = Audited(
-        manifest.run_id,
+        manifest.identity,
         list(manifest.classes),
         np.array(rows[".sample_id"].to_pylist(), dtype=np.str_),
         contents,
@@ -164,7 +164,7 @@ def read_audited(catalog: Catalog) -> Audited:
         label,
         present,
         p,
-        halves(manifest.run_id, contents, pred, label),
+        halves(manifest.identity, contents, pred, label),
         [],
         _attended(catalog, contents),
         np.full((rows.num_rows, 2), 0.5),

@@ -40,8 +40,8 @@ ALIKE_SHARE = 0.05
 
 
 def dice(loader: Loader, *what: str) -> np.random.Generator:
-    """Return a generator that depends on the run and on what it is for, and on nothing else."""
-    text = "\0".join((loader.catalog.manifest.run_id, *what))
+    """Return a generator that depends on what is audited and on what it is for, and on nothing else."""
+    text = "\0".join((loader.catalog.manifest.identity, *what))
     return np.random.default_rng(list(blake2b(text.encode(), digest_size=16).digest()))
 
 
