@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cache.review_condition import VERDICTS
 from cache.review_database import SCHEMA
-from cache.review_events import VERDICTS, Kind, Subject, SubjectType, moment
+from cache.review_events import Kind, Subject, SubjectType, moment
 from cache.reviews import Reviews, undone_events
 
 AT_ONCE = 500
