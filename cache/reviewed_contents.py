@@ -49,7 +49,7 @@ class ReviewedContents:
             if key in self._tables:
                 self._tables.move_to_end(key)
                 return self._tables[key]
-        contents = reviewed(reviews, **condition.words())
+        contents = reviewed(reviews, condition.tag, condition.verdict, condition.author, condition.note)
         table = pa.table({"content": pa.array(contents, pa.string())})
         with self._lock:
             self._tables[key] = table
