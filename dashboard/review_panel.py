@@ -30,9 +30,9 @@ from dashboard.people import Person, name_input, person
 from dashboard.reviewing import (
     VERDICT_ICONS,
     asked,
+    confirm,
     entry_text,
     marks_of,
-    messages,
     redo,
     say,
     undo,
@@ -57,7 +57,6 @@ def review_panel(context: PageContext, subject: Subject, key: str) -> None:
     said = marks_of(context.catalog, [subject])[subject]
     who = person()
     with st.container(key=f"review_{key}", gap="small"):
-        messages()
         if who.may_review and not who.name:
             name_input(f"{key}_who", "Say who you are to review")
         if who.may_review and who.name:
@@ -114,7 +113,7 @@ def review_many(
 
 def _done(done: object, words: str) -> None:
     if done is not None:
-        st.toast(words, icon=":material/check:")
+        confirm(words)
 
 
 def _many_tags(catalog: Catalog, subjects: Callable[[], Sequence[Subject]], key: str, sure: bool) -> None:

@@ -13,7 +13,7 @@ from dashboard.components.gallery import Gallery, Reviewing
 from dashboard.data import ask
 from dashboard.people import person
 from dashboard.review_panel import known_tags, review_many
-from dashboard.reviewing import messages, undo_button, write
+from dashboard.reviewing import confirm, follow, messages, undo_button, write
 from dashboard.session import PageContext
 
 Row = Mapping[str, Any]
@@ -34,7 +34,7 @@ def tagging(context: PageContext, rows: Sequence[Row]) -> Reviewing:
         subjects = [Subject.sample(contents[key]) for key in ids]
         if write(context.catalog, lambda reviews, name: reviews.tag(name, subjects, words)) is not None:
             n = f"{len(ids)} images" if len(ids) > 1 else "1 image"
-            st.toast(f"Tagged {n}.", icon=":material/sell:")
+            confirm(f"Tagged {n}.")
 
     return Reviewing(tag, known_tags(context.catalog)[:SUGGESTED], refusal)
 
@@ -48,6 +48,7 @@ def selected_bar(context: PageContext, gallery: Gallery, rows: Sequence[Row], ke
         rows: Of its samples.
         key: The gallery's key.
     """
+    follow(context.catalog)
     messages()
     ids = set(gallery.selected(key))
     chosen = [row for row in rows if row["sample_id"] in ids]

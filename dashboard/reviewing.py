@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
@@ -21,7 +22,9 @@ from dashboard.session import PageContext
 P = ParamSpec("P")
 T = TypeVar("T")
 _SAID = "review_said"
+_DONE = "review_done"
 _KEPT = "review_files"
+_DRAWN = "review_drawn"
 VERDICT_ICONS = dict(
     zip(
         VERDICTS,
@@ -95,6 +98,19 @@ def write(catalog: Catalog, action: Callable[[Reviews, str], T]) -> T | None:
     return None
 
 
+def drawn(catalog: Catalog) -> None:
+    """Remember that the whole page shows the reviews as they are now."""
+    with suppress(ReviewError):
+        st.session_state[_DRAWN] = reviews_of(catalog).revision()
+
+
+def follow(catalog: Catalog) -> None:
+    """Within a fragment, draw the whole page anew where somebody reviewed something since: counts and filters changed."""
+    with suppress(ReviewError):
+        if st.session_state.get(_DRAWN) != reviews_of(catalog).revision():
+            st.rerun()
+
+
 def say(sentence: str) -> None:
     """Have a sentence shown by the next `messages`."""
     said: list[str] = st.session_state.setdefault(_SAID, [])
@@ -102,8 +118,15 @@ def say(sentence: str) -> None:
         said.append(sentence)
 
 
+def confirm(words: str) -> None:
+    """Have it said in passing that something was done; callbacks may not draw anything themselves."""
+    st.session_state.setdefault(_DONE, []).append(words)
+
+
 def messages() -> None:
-    """Show what went wrong since the last time."""
+    """Show what was done and what went wrong since the last time: at the top of every page, and in fragments that write."""
+    for words in st.session_state.pop(_DONE, []):
+        st.toast(words, icon=":material/check:")
     for sentence in st.session_state.pop(_SAID, []):
         st.error(plain(sentence), icon=":material/error:")
 

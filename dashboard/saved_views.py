@@ -16,7 +16,7 @@ from cache.review_views import SavedView, views
 from dashboard import data
 from dashboard.notices import plain
 from dashboard.people import person
-from dashboard.reviewing import asked, messages, write
+from dashboard.reviewing import asked, confirm, write
 from dashboard.session import PAGES, PageContext
 
 PAGE = "page_shown"
@@ -83,9 +83,7 @@ def save_view(run_path: Path) -> None:
             changes["start"] = True
         catalog = data.open_catalog(run_path)
         if write(catalog, lambda reviews, author: reviews.save_view(author, **changes)) is not None:
-            st.toast(
-                f"Saved the view “{plain(st.session_state[name_key])}”.", icon=":material/bookmark_added:"
-            )
+            confirm(f"Saved the view “{plain(st.session_state[name_key])}”.")
             st.session_state.update({name_key: "", text_key: "", start_key: False})
 
     with st.popover("Save this view", icon=":material/bookmark_add:", width="stretch"):
@@ -93,7 +91,6 @@ def save_view(run_path: Path) -> None:
         st.text_area("Description", key=text_key, max_chars=MAX_NOTE, height=80)
         st.checkbox("Start with this view", key=start_key)
         st.button("Save", key="view_save", type="primary", on_click=save)
-        messages()
 
 
 def view_list(context: PageContext) -> None:

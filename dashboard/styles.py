@@ -39,6 +39,8 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
   background: color-mix(in srgb, {PALETTE.accent} 16%, transparent); overflow-wrap: anywhere; }}
 .gl-note {{ border-left: 3px solid color-mix(in srgb, {PALETTE.accent} 60%, transparent); padding: .1rem 0 .1rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere;
   max-height: 16rem; overflow-y: auto; font-size: .9rem; }}
+.st-key-activity p, [class*="st-key-review_"] [data-testid="stExpanderDetails"] p {{ font-size: .88rem; }}
+.st-key-activity .stHorizontalBlock, [data-testid="stExpanderDetails"] .stHorizontalBlock {{ flex-wrap: nowrap; }}
 .gl-note small {{ opacity: .62; }}
 .st-key-selected_bar {{ position: sticky; bottom: .8rem; z-index: 5; width: fit-content !important; margin: 0 auto; padding: .5rem 1rem; border-radius: 14px;
   background: color-mix(in srgb, Canvas 94%, transparent); border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 8px 30px rgba(0, 0, 0, .22); }}

@@ -15,6 +15,7 @@ from dashboard.filter_fields import numbers
 from dashboard.notices import empty_selection, notices_of_run, told
 from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles, value_text
 from dashboard.review_selection import review_all, selected_bar, tagging
+from dashboard.reviewing import drawn
 from dashboard.session import (
     TARGETS,
     PageContext,
@@ -35,6 +36,7 @@ ARROWS = {"Ascending": "↑ Rising", "Descending": "↓ Falling"}
 def show() -> None:
     """Draw the page."""
     context = page_context()
+    drawn(context.catalog)
     st.title("Browse")
     filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n

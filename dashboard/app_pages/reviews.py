@@ -12,7 +12,7 @@ from dashboard.label_errors import label_error_rows, label_errors_csv
 from dashboard.notices import plain
 from dashboard.people import person
 from dashboard.review_panel import history_line
-from dashboard.reviewing import VERDICT_ICONS, asked, entry_text, messages, undo_button
+from dashboard.reviewing import VERDICT_ICONS, asked, entry_text, undo_button
 from dashboard.saved_views import view_list
 from dashboard.session import PAGES, PageContext, page_context
 
@@ -23,10 +23,9 @@ SHOWN_EVENTS = 30
 def show() -> None:
     """Draw the page."""
     context = page_context()
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", key="sample_header"):
         st.title("Reviews", width="stretch")
         undo_button(context, "reviews_undo")
-    messages()
     left, right = st.columns([1.25, 1], gap="large")
     try:
         with left:
