@@ -16,6 +16,7 @@ import typer
 from cache.command_line import run_command
 from cache.errors import ConfigError
 from dashboard import preload
+from dashboard.configuration import CONFIG_VARIABLE, configuration_path, read_configuration
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
 from dashboard.originals import FETCH_VARIABLE
 
@@ -46,6 +47,13 @@ def serve(
         str, typer.Option(help="Address to listen on; anything but the default lets other machines in.")
     ] = LOOPBACK,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who may look and review, and where reviews go (TOML).",
+            show_default="gazelake.toml beside the runs",
+        ),
+    ] = None,
     fetch_originals: Annotated[
         bool,
         typer.Option(
@@ -56,6 +64,7 @@ def serve(
 ) -> None:
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
     folder = checked_folder(runs_dir)
+    check_configuration(folder, config)
     check_port(address, port)
     shown = LOOPBACK if address in ("0.0.0.0", "::") else address
     url = f"http://{shown}:{port}"
@@ -83,6 +92,19 @@ def checked_folder(runs_dir: Path | None) -> Path:
     if not runs_dir.is_dir():
         raise ConfigError(f"{runs_dir} is a file: name the folder that holds the runs, or one run's folder.")
     return runs_dir.absolute()
+
+
+def check_configuration(folder: Path, config: Path | None) -> None:
+    """Check the configuration before anything is served, and have the pages read the one that is named.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    path = configuration_path(folder)
+    if path is not None:
+        read_configuration(path)
 
 
 def check_port(address: str, port: int) -> None:

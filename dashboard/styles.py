@@ -42,7 +42,7 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .st-key-activity p, [class*="st-key-review_"] [data-testid="stExpanderDetails"] p {{ font-size: .88rem; }}
 .st-key-activity .stHorizontalBlock, [data-testid="stExpanderDetails"] .stHorizontalBlock {{ flex-wrap: nowrap; }}
 .gl-note small {{ opacity: .62; }}
-.st-key-selected_bar {{ position: sticky; bottom: .8rem; z-index: 5; width: fit-content !important; margin: 0 auto; padding: .5rem 1rem; border-radius: 14px;
+.st-key-selected_bar {{ position: fixed; bottom: 1rem; left: calc(50% + 116px); transform: translateX(-50%); z-index: 5; width: fit-content !important; padding: .5rem 1rem; border-radius: 14px;
   background: color-mix(in srgb, Canvas 94%, transparent); border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 8px 30px rgba(0, 0, 0, .22); }}
 .gl-muted {{ opacity: .66; }}
 .gl-table {{ width: 100%; border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }}

@@ -211,6 +211,7 @@ class Gallery {
 
   showChosen() {
     for (const tile of this.tiles) tile.node.classList.toggle("chosen", this.chosen.has(tile.node.dataset.id));
+    this.root.classList.toggle("some", this.chosen.size > 0);
     this.clear.textContent = `${this.chosen.size} selected ✕`;
     this.clear.title = "Select nothing (esc)";
     this.clear.style.display = this.chosen.size ? "" : "none";
