@@ -152,9 +152,7 @@ def _many_verdicts(
 
 def _many_notes(catalog: Catalog, subjects: Callable[[], Sequence[Subject]], key: str, sure: bool) -> None:
     field = f"{key}_note"
-    typed = st.text_area(
-        "Note", key=field, height=80, max_chars=MAX_NOTE, placeholder="the same note on each"
-    )
+    st.text_area("Note", key=field, height=80, max_chars=MAX_NOTE, placeholder="the same note on each")
 
     def add() -> None:
         done = write(catalog, lambda reviews, name: reviews.note(name, subjects(), st.session_state[field]))
@@ -162,7 +160,7 @@ def _many_notes(catalog: Catalog, subjects: Callable[[], Sequence[Subject]], key
             st.session_state[field] = ""
         _done(done, "Noted.")
 
-    st.button("Add note", key=f"{key}_add_note", disabled=not typed.strip() or not sure, on_click=add)
+    st.button("Add note", key=f"{key}_add_note", disabled=not sure, on_click=add)
 
 
 def _verdict(context: PageContext, subject: Subject, key: str, said: Marks, who: Person) -> None:

@@ -81,7 +81,7 @@ def test_find_tag_filter_save_and_share(
     page.keyboard.press("Escape")
     # Filter by the tag, save the view, and open it as somebody else.
     page.get_by_role("button", name="Reviews", exact=True).click()
-    page.get_by_label("Tag", exact=True).last.click()
+    page.locator(".st-key-filter_reviewed_tag input").click()
     page.get_by_role("option", name="tag in the corner (2)").click()
     n = queries.count(catalog, Filter((Is("correct", False), Reviewed(tag="tag in the corner")))).n
     expect(page.get_by_text("of 150 images")).to_contain_text(f"{n} of 150")
