@@ -23,6 +23,7 @@ from cache.run import Run
 from tests.dashboard.conftest import PAGE_TIMEOUT, START_SECONDS, free_port, serve
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=PAGE_TIMEOUT)
 PEOPLE = {
     "ann": {"email": "ann@example.org", "name": "Ann Lee"},
     "bob": {"email": "bob@example.org", "name": "Bob"},
@@ -205,6 +206,8 @@ def test_signing_in_as_reviewer_viewer_and_nobody(guarded: str, own_runs: Path, 
     (entry,) = history(reviews)
     assert entry.author == "Ann Lee (ann@example.org)"
     page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("button", name="End session").click()
+    page.goto(f"{guarded}/browse?run=animals")
     expect(page.get_by_text("Sign in to look at this audit")).to_be_visible()
     context.close()
 
