@@ -23,7 +23,7 @@ from cache.catalog import Catalog
 from cache.errors import ReviewError
 from cache.fields import class_titles
 from cache.review_condition import VERDICTS, WRONG_LABEL
-from cache.review_events import MAX_NOTE, Subject
+from cache.review_events import Subject
 from cache.review_views import Marks, Note, history, tags
 from dashboard.notices import plain
 from dashboard.people import Person, name_input, person
@@ -152,7 +152,7 @@ def _many_verdicts(
 
 def _many_notes(catalog: Catalog, subjects: Callable[[], Sequence[Subject]], key: str, sure: bool) -> None:
     field = f"{key}_note"
-    st.text_area("Note", key=field, height=80, max_chars=MAX_NOTE, placeholder="the same note on each")
+    st.text_area("Note", key=field, height=80, placeholder="the same note on each")
 
     def add() -> None:
         done = write(catalog, lambda reviews, name: reviews.note(name, subjects(), st.session_state[field]))
@@ -261,7 +261,6 @@ def _notes(catalog: Catalog, subject: Subject, key: str, notes: Sequence[Note], 
         "Note",
         key=field,
         height=70,
-        max_chars=MAX_NOTE,
         placeholder="what you see here",
         label_visibility="collapsed",
     )

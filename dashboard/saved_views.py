@@ -11,7 +11,7 @@ import streamlit as st
 
 from cache.errors import GazelakeError, ReviewError
 from cache.filters import MAX_PARAM
-from cache.review_events import MAX_NOTE, MAX_VIEW_NAME
+from cache.review_events import MAX_VIEW_NAME
 from cache.review_views import SavedView, views
 from dashboard import data
 from dashboard.notices import plain
@@ -88,7 +88,7 @@ def save_view(run_path: Path) -> None:
 
     with st.popover("Save this view", icon=":material/bookmark_add:", width="stretch"):
         st.text_input("Name", key=name_key, max_chars=MAX_VIEW_NAME, placeholder="what is to be seen here")
-        st.text_area("Description", key=text_key, max_chars=MAX_NOTE, height=80)
+        st.text_area("Description", key=text_key, height=110)
         st.checkbox("Start with this view", key=start_key)
         st.button("Save", key="view_save", type="primary", on_click=save)
 
@@ -142,7 +142,7 @@ def _edit(context: PageContext, view: SavedView) -> None:
 
     with st.popover("Edit", icon=":material/edit:", type="tertiary", key=f"view_edit_{view.id}"):
         st.text_input("Name", view.name, key=name_key, max_chars=MAX_VIEW_NAME)
-        st.text_area("Description", view.description, key=text_key, max_chars=MAX_NOTE, height=80)
+        st.text_area("Description", view.description, key=text_key, height=110)
         with st.container(horizontal=True):
             st.button("Save", key=f"view_rename_{view.id}", type="primary", on_click=rename)
             st.button(

@@ -12,11 +12,12 @@ from streamlit.testing.v1 import AppTest
 from cache import queries
 from cache.catalog import Catalog
 from cache.filters import Filter, Is, Not, Reviewed
-from cache.review_events import Subject
+from cache.review_events import Subject, moment
 from cache.review_views import Marks, Note, Verdict, history, marks, views
 from cache.reviews import Reviews
 from cache.run import Run
 from dashboard.components.gallery import Gallery, Group, Reviewing, Tile
+from dashboard.data import RUNS_VARIABLE
 from dashboard.label_errors import COLUMNS, label_errors_csv
 from dashboard.people import NAME
 from dashboard.review_panel import when
@@ -261,7 +262,7 @@ def test_the_configuration_names_the_folder_of_reviews(
 
 
 def test_badges_say_the_gravest_first() -> None:
-    now = history.__globals__["moment"](0)
+    now = moment(0)
     assert badge_of(Marks()) is None
     assert badge_of(Marks(notes=[Note("1", "Ann", "x", now)])) == ("note", "Ann: x")
     several = Marks(["a", "b"], [Verdict("Ann", "wrong label", now), Verdict("Bob", "unsure", now)])
@@ -286,3 +287,36 @@ def test_a_gallery_hands_on_tags_of_its_own_tiles_only() -> None:
     ):
         gallery._tag(said)
     assert done == [(["a", "c"], "snow")]
+
+
+def _finding_page() -> None:
+    from cache.review_events import Subject
+    from dashboard.people import badge
+    from dashboard.review_panel import review_panel
+    from dashboard.session import page_context
+
+    badge()
+    context = page_context()
+    review_panel(context, Subject.finding("where/wolf/1"), "one")
+    review_panel(context, Subject.selection(context.filter), "two")
+
+
+def test_any_page_can_draw_the_panel_of_any_subject(
+    own_runs: Path, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RUNS_VARIABLE, str(own_runs))
+    app = AppTest.from_function(_finding_page, default_timeout=60)
+    wrong = Filter((Is("correct", False),))
+    app.query_params["filter"] = wrong.to_param()
+    someone(app.run(), "Ann")
+    app.pills(key="one_verdict").set_value("shortcut").run()
+    app.pills(key="two_verdict").set_value("wrong label").run()
+    app.text_area(key="one_note").set_value("The snow again").run()
+    app.button(key="one_add_note").click().run()
+    assert not app.exception
+    finding, selection = Subject.finding("where/wolf/1"), Subject.selection(wrong)
+    said = marks(reviews, [finding, selection])
+    assert [v.verdict for v in said[finding].verdicts] == ["shortcut"]
+    assert [note.text for note in said[finding].notes] == ["The snow again"]
+    assert [v.verdict for v in said[selection].verdicts] == ["wrong label"]
+    assert "one_right" not in {one.key for one in app.selectbox}, "the right label is of one image"
