@@ -87,7 +87,7 @@ class Gallery {
     this.focus = 0;
     this.timer = null;
     this.chosen = new Set();
-    this.anchor = 0;
+    this.anchor = null;
     this.build();
   }
 
@@ -128,7 +128,7 @@ class Gallery {
     this.choosing.setAttribute("role", "switch");
     this.choosing.onchange = () => root.classList.toggle("choosing", this.choosing.checked);
     this.choosingLabel = this.labelled("Select", this.choosing);
-    this.choosingLabel.title = "A click selects instead of opening; shift-click and ctrl-click always do";
+    this.choosingLabel.title = "A click selects instead of opening; shift-click always does, from the last one on";
     this.clear = element("button", "clear");
     this.clear.onclick = () => this.choose(new Set());
     this.bar.append(this.choosingLabel, this.clear);
@@ -204,6 +204,7 @@ class Gallery {
 
   choose(ids) {
     this.chosen = ids;
+    if (!ids.size) this.anchor = null;
     this.showChosen();
     clearTimeout(this.choosingTimer);
     this.choosingTimer = setTimeout(() => this.root.isConnected && this.select([...this.chosen]), 150);
@@ -219,7 +220,7 @@ class Gallery {
 
   toggle(index, range) {
     const ids = new Set(this.chosen);
-    if (range) {
+    if (range && this.anchor !== null && this.anchor < this.tiles.length) {
       const [low, high] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
       for (const tile of this.tiles.slice(low, high + 1)) ids.add(tile.node.dataset.id);
     } else {
@@ -370,8 +371,8 @@ class Gallery {
       node.href = tile.href;
       node.target = "_self";
       node.onclick = (event) => {
-        const choosing = this.data.reviewing && (event.ctrlKey || event.metaKey || event.shiftKey || this.choosing.checked);
-        if (choosing && event.button === 0) {
+        const apart = event.ctrlKey || event.metaKey || event.button !== 0;
+        if (this.data.reviewing && !apart && (event.shiftKey || this.choosing.checked)) {
           event.preventDefault();
           this.toggle(index, event.shiftKey);
           return;

@@ -116,7 +116,7 @@ def test_clicks_select_and_a_nameless_person_is_asked(
     page = browser_page
     page.goto(f"{own_server}/browse?run=animals")
     tiles(page)
-    page.locator("a.tile").nth(1).click(modifiers=["Control"])
+    page.locator("a.tile").nth(1).click(modifiers=["Shift"])
     page.locator("a.tile").nth(4).click(modifiers=["Shift"])
     expect(page.get_by_text("4 images selected")).to_be_visible()
     page.keyboard.press("t")
