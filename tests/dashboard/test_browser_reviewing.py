@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -95,8 +96,10 @@ def test_find_tag_filter_save_and_share(
     wanted = Filter((Is("correct", False), Reviewed(tag="tag in the corner")))
     assert view.name == "The corner"
     page.keyboard.press("Escape")
-    page.get_by_test_id("stSidebar").get_by_text("Reviews", exact=True).click()
-    link = page.get_by_role("link", name="The corner")
+    expect(page.get_by_label("Name", exact=True)).to_be_hidden()
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Reviews").click()
+    page.wait_for_url("**/reviews?**")
+    link = page.locator("a", has_text=re.compile("The corner$"))
     expect(link).to_be_visible()
     address = str(link.evaluate("link => link.href"))
     other = chromium.new_context(viewport={"width": 1500, "height": 950})
