@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -25,6 +26,9 @@ from cache.filter_sql import (
 )
 from cache.groups import group_alias, read_groups
 from cache.reading import read_rows, reading_errors
+from cache.review_condition import reviewed_alias
+from cache.reviewed_contents import ReviewedContents
+from cache.reviews import reviews_path
 from cache.run import Run
 from cache.schema import (
     AGREEMENT,
@@ -74,10 +78,15 @@ class Catalog:
         run: The run as it was opened.
         manifest: Its manifest.
         classes: Names of the model's outputs.
+        reviewed: The images that conditions on reviews select.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, reviews: Path | None = None) -> None:
         """Load the samples of an opened run.
+
+        Args:
+            run: The run.
+            reviews: Where its reviews lie; None for the run's own directory.
 
         Raises:
             RunDamagedError: A part is missing or cannot be read.
@@ -86,6 +95,7 @@ class Catalog:
         self.run = run
         self.manifest = run.manifest
         self.classes = run.manifest.classes
+        self.reviewed = ReviewedContents(reviews or reviews_path(run.path))
         self._lock = RLock()
         self._tables: dict[Source, str] = {}
         self._masses: OrderedDict[RegionSource, pa.Table] = OrderedDict()
@@ -164,6 +174,8 @@ class Catalog:
             joins.append(f"LEFT JOIN {alias} ON {alias}.sample = {SAMPLES}.sample")
         for index, version in enumerate(compiler.groups):
             given[group_alias(index)] = self.groups(version)
+        for index, condition in enumerate(compiler.reviewed):
+            given[reviewed_alias(index)] = self.reviewed.table(condition)
         sql = f"SELECT {columns} FROM samples AS {SAMPLES} {' '.join(joins)} WHERE {where} {tail}"
         return self.query(sql, compiler.params, given)
 

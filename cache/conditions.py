@@ -11,6 +11,7 @@ from typing import Any
 from cache.contrasts import RegionContrast
 from cache.errors import FilterError
 from cache.regions import Region
+from cache.review_condition import Reviewed
 
 Scalar = str | int | float
 MAX_DEPTH = 8
@@ -209,7 +210,7 @@ class Not:
         return self.condition.subject
 
 
-Condition = OneOf | Range | Is | Text | RegionMass | RegionContrast | InGroup | AnyOf | AllOf | Not
+Condition = OneOf | Range | Is | Text | RegionMass | RegionContrast | InGroup | Reviewed | AnyOf | AllOf | Not
 DAMAGED = "The filter in the link cannot be read: start again from a page without it."
 
 
@@ -235,6 +236,8 @@ def condition_to_json(condition: Condition) -> list[Any]:  # noqa: PLR0911 - one
             return ["more", region.to_json(), least, [method, target], than]
         case InGroup(version, group):
             return ["group", version, group]
+        case Reviewed():
+            return ["reviewed", condition.words()]
         case AnyOf(conditions):
             return ["any", [condition_to_json(c) for c in conditions]]
         case AllOf(conditions):
@@ -272,6 +275,8 @@ def condition_from_json(data: object, depth: int = 0) -> Condition:  # noqa: PLR
             return RegionContrast(Region.from_json(region), least, *sides)
         case ["group", str(version), int(group)]:
             return InGroup(version, group)
+        case ["reviewed", dict(words)]:
+            return Reviewed.from_words(words)
         case ["any", list(inner)]:
             return AnyOf(tuple(condition_from_json(c, depth + 1) for c in inner))
         case ["all", list(inner)]:
@@ -309,6 +314,19 @@ def regions_of(conditions: Iterable[Condition]) -> set[tuple[Region, str | None,
             case Not(inner_one):
                 found |= regions_of([inner_one])
     return found
+
+
+def about_reviews(conditions: Iterable[Condition]) -> bool:
+    """Tell whether conditions ask for reviews, so that what they select changes with them."""
+    for condition in conditions:
+        match condition:
+            case Reviewed():
+                return True
+            case AnyOf(inner) | AllOf(inner) if about_reviews(inner):
+                return True
+            case Not(inner_one) if about_reviews([inner_one]):
+                return True
+    return False
 
 
 def _trimmed(values: list[Any]) -> list[Any]:

@@ -38,6 +38,7 @@ from cache.fields import (
 from cache.groups import group_alias
 from cache.manifest import Manifest
 from cache.regions import Region
+from cache.review_condition import Reviewed, reviewed_alias
 from cache.schema import GROUPS
 
 SAMPLES = "s"
@@ -60,11 +61,12 @@ class CompiledFilter:
 
     Attributes:
         where_sql: A three-valued condition over the aliases `SAMPLES`, `source_alias` and `region_alias`, and
-            the tables `cache.groups.group_alias`.
+            the tables `cache.groups.group_alias` and `cache.review_condition.reviewed_alias`.
         params: Values by name, bound as ``$name``.
         sources: Tables of statistics that the condition reads.
         regions: Tables of masses that the condition reads, in the order of their aliases.
         groups: Versions of the groups that the condition reads, in the order of their aliases.
+        reviewed: Conditions on reviews that it reads the images of, in the order of their aliases.
     """
 
     where_sql: str
@@ -72,6 +74,7 @@ class CompiledFilter:
     sources: tuple[Source, ...] = ()
     regions: tuple[RegionSource, ...] = ()
     groups: tuple[str, ...] = ()
+    reviewed: tuple[Reviewed, ...] = ()
 
 
 def identifier(name: str) -> str:
@@ -98,11 +101,17 @@ class Compiler:
     sources: list[Source] = field(default_factory=list)
     regions: list[RegionSource] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    reviewed: list[Reviewed] = field(default_factory=list)
 
     def finish(self, where: str) -> CompiledFilter:
         """Return what was gathered, with a condition."""
         return CompiledFilter(
-            where, dict(self.params), tuple(self.sources), tuple(self.regions), tuple(self.groups)
+            where,
+            dict(self.params),
+            tuple(self.sources),
+            tuple(self.regions),
+            tuple(self.groups),
+            tuple(self.reviewed),
         )
 
     def bind(self, value: object) -> str:
@@ -203,6 +212,8 @@ class Compiler:
                 return self._between(self.contrast(condition), condition.least, None)
             case InGroup():
                 return self._in_group(condition)
+            case Reviewed():
+                return self._reviewed(condition)
             case AnyOf(conditions):
                 return "(" + " OR ".join(self.condition(c) for c in conditions) + ")"
             case AllOf(conditions):
@@ -269,6 +280,13 @@ class Compiler:
             self.groups.append(condition.version)
         held = group_alias(self.groups.index(condition.version))
         return f'({SAMPLES}.content IN (SELECT content FROM {held} WHERE "group" = {self.bind(condition.group)}))'
+
+    def _reviewed(self, condition: Reviewed) -> str:
+        if condition not in self.reviewed:
+            self.reviewed.append(condition)
+        return (
+            f"({SAMPLES}.content IN (SELECT content FROM {reviewed_alias(self.reviewed.index(condition))}))"
+        )
 
     def _is(self, condition: Is) -> str:
         named = condition.method is not None or condition.target is not None

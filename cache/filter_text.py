@@ -18,6 +18,7 @@ from cache.fields import (
 )
 from cache.manifest import Manifest
 from cache.regions import percent
+from cache.review_condition import Reviewed
 from cache.schema import META_PREFIX, TARGET_TRUE, Field
 
 MAX_LISTED = 6
@@ -86,6 +87,8 @@ def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911, P
             return f"with {_bounded(condition, manifest)}"
         case InGroup(_, group):
             return f"in group {group} of like attended content"
+        case Reviewed():
+            return condition.sentence()
         case AnyOf(conditions):
             return "either " + " or ".join(_nested(c, manifest) for c in conditions)
         case AllOf(conditions):
@@ -100,6 +103,8 @@ def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911, P
             return f"whose {_lower_title(name, manifest)} does not contain {quote(contains)}"
         case Not(InGroup(_, group)):
             return f"outside group {group} of like attended content"
+        case Not(Reviewed() as inner):
+            return inner.sentence(negated=True)
         case Not(inner):
             return f"that are not ({clause(inner, manifest)})"
 

@@ -20,6 +20,7 @@ from cache.conditions import (
     Range,
     RegionMass,
     Text,
+    about_reviews,
     condition_from_json,
     condition_to_json,
     leaves,
@@ -31,6 +32,7 @@ from cache.fields import Source
 from cache.filter_sql import CompiledFilter, Compiler, RegionSource
 from cache.filter_text import describe
 from cache.manifest import Manifest
+from cache.review_condition import Reviewed
 
 __all__ = [
     "AllOf",
@@ -46,6 +48,7 @@ __all__ = [
     "RegionContrast",
     "RegionMass",
     "RegionSource",
+    "Reviewed",
     "Source",
     "Text",
     "compile_filter",
@@ -80,6 +83,11 @@ class Filter:
 
     def __bool__(self) -> bool:
         return bool(self.conditions)
+
+    @property
+    def about_reviews(self) -> bool:
+        """Whether what it selects changes with the reviews."""
+        return about_reviews(self.conditions)
 
     def with_(self, condition: Condition) -> Filter:
         """Return the filter with this condition in place of the one on the same subject, if there is one."""

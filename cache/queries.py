@@ -37,6 +37,7 @@ __all__ = [
     "RegionSplit",
     "Sort",
     "confusion",
+    "contents",
     "count",
     "distinct",
     "draw",
@@ -150,6 +151,13 @@ def ids(catalog: Catalog, filter_: Filter, sort: Sort | None = None, limit: int 
     tail = f"ORDER BY {_ordered(key, order)}" + ("" if limit is None else f" LIMIT {max(int(limit), 0)}")
     table = catalog.select(f"{SAMPLES}.sample_id AS sample_id", compiler, where, tail)
     return [str(value) for value in table["sample_id"].to_pylist()]
+
+
+def contents(catalog: Catalog, filter_: Filter) -> list[str]:
+    """Return the content keys of a filter's images, each once, sorted: what reviews of them are about."""
+    compiler, where = compiled(catalog, filter_)
+    table = catalog.select("DISTINCT s.content AS content", compiler, where, "ORDER BY content")
+    return [str(value) for value in table["content"].to_pylist()]
 
 
 def draw(catalog: Catalog, filter_: Filter, limit: int = 200) -> list[str]:

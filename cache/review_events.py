@@ -22,12 +22,11 @@ from typing import Any, Literal, cast
 
 from cache.errors import ReviewError
 from cache.filters import MAX_PARAM, Filter
+from cache.review_condition import VERDICTS, WRONG_LABEL
 from cache.schema import CONTENT_HEX
 
 SubjectType = Literal["sample", "selection", "finding", "view", "event"]
 Kind = Literal["tag", "untag", "note", "verdict", "view", "undo"]
-VERDICTS = ("shortcut", "real feature", "wrong label", "unsure")
-WRONG_LABEL = "wrong label"
 ABOUT: dict[Kind, tuple[SubjectType, ...]] = {
     **dict.fromkeys(("tag", "untag", "note", "verdict"), ("sample", "selection", "finding")),
     "view": ("view",),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from cache.catalog import Catalog
-from cache.review_events import WRONG_LABEL
+from cache.review_condition import WRONG_LABEL
 from cache.review_views import Verdict, given_verdicts
 from cache.reviews import Reviews
 

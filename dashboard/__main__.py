@@ -16,6 +16,7 @@ import typer
 from cache.command_line import run_command
 from cache.errors import ConfigError
 from dashboard import preload
+from dashboard.configuration import CONFIG_VARIABLE, configuration_path, read_configuration
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
 from dashboard.originals import FETCH_VARIABLE
 from dashboard.sharing import add_commands
@@ -50,6 +51,13 @@ def serve(
     ] = LOOPBACK,
     page: Annotated[str, typer.Option(help=f"Page to begin with: {', '.join(FIRST_PAGES)}.")] = "overview",
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Who may look and review, and where reviews go (TOML).",
+            show_default="gazelake.toml beside the runs",
+        ),
+    ] = None,
     fetch_originals: Annotated[
         bool,
         typer.Option(
@@ -61,6 +69,7 @@ def serve(
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
     folder = checked_folder(runs_dir)
     path = checked_page(page)
+    check_configuration(folder, config)
     check_port(address, port)
     if fetch_originals:
         os.environ[FETCH_VARIABLE] = "1"
@@ -105,6 +114,19 @@ def checked_page(name: str) -> str:
     if name not in FIRST_PAGES:
         raise ConfigError(f"There is no page {name!r}: choose {', '.join(FIRST_PAGES)} with --page.")
     return "" if name == FIRST_PAGES[0] else name
+
+
+def check_configuration(folder: Path, config: Path | None) -> None:
+    """Check the configuration before anything is served, and have the pages read the one that is named.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    if config is not None:
+        os.environ[CONFIG_VARIABLE] = str(config.absolute())
+    path = configuration_path(folder)
+    if path is not None:
+        read_configuration(path)
 
 
 def check_port(address: str, port: int) -> None:

@@ -12,7 +12,7 @@ if _ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from dashboard import notices, sidebar, styles  # noqa: E402
+from dashboard import notices, people, reviewing, saved_views, sidebar, styles  # noqa: E402
 from dashboard.rendering import emblem  # noqa: E402
 from dashboard.session import PAGES  # noqa: E402
 
@@ -32,9 +32,20 @@ def main() -> None:
         for name, info in PAGES.items()
     }
     page = st.navigation(list(pages.values()), position="hidden")
+    people.gate()
+    st.session_state[saved_views.PAGE] = next(
+        name for name, one in pages.items() if one is page or one.url_path == page.url_path
+    )
+    if st.session_state[saved_views.PAGE] == "overview":
+        saved_views.start_page("".join(st.query_params))
     sidebar.draw(pages)
-    with notices.told():
-        page.run()
+    said = st.container()
+    try:
+        with notices.told():
+            page.run()
+    finally:
+        with said:
+            reviewing.messages()
 
 
 main()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -15,7 +15,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import streamlit as st
 
 from cache.catalog import Catalog
+from cache.filters import Filter
+from cache.reviews import reviews_path
 from cache.run import Run, Signature, find_runs, is_run, signature
+from dashboard.configuration import configuration_path, read_configuration
 
 RUNS_VARIABLE = "GAZELAKE_RUNS"
 DEFAULT_RUNS = "runs"
@@ -37,10 +40,33 @@ def list_runs(folder: Path | None = None) -> dict[str, Path]:
     return {path.relative_to(root).as_posix(): path for path in find_runs(root)}
 
 
+def latest_run(runs: Mapping[str, Path]) -> str | None:
+    """Return the name of the run that was changed last; None without runs."""
+    return max(runs, key=lambda name: _changed(runs[name]), default=None)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return os.stat(path / "run.json").st_mtime
+    except OSError:
+        return 0.0
+
+
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
-def _open(path: str, opened: Signature | None) -> Catalog:
+def _open(path: str, opened: Signature | None, folder: Path | None) -> Catalog:
     del opened  # only tells generations apart
-    return Catalog(Run.open(path))
+    run = Run.open(path)
+    return Catalog(run, reviews_path(run.path, run.manifest, folder))
+
+
+def reviews_folder() -> Path | None:
+    """Return the folder that the configuration names for the reviews of all runs; None where each run keeps its own.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+    path = configuration_path(runs_folder())
+    return None if path is None else read_configuration(path).reviews
 
 
 def open_catalog(path: Path) -> Catalog:
@@ -50,8 +76,9 @@ def open_catalog(path: Path) -> Catalog:
         RunNotFoundError: There is no run at that path.
         RunSchemaError: Another schema version wrote it.
         RunDamagedError: It cannot be read.
+        ConfigError: The configuration cannot be used.
     """
-    return _open(str(path), signature(path))
+    return _open(str(path), signature(path), reviews_folder())
 
 
 class Answers:
@@ -78,8 +105,19 @@ class Answers:
 
 
 @st.cache_resource
-def _answers() -> Answers:
+def answers() -> Answers:
+    """Return the answers that all sessions share."""
     return Answers(256)
+
+
+def _about_reviews(values: Iterable[object]) -> bool:
+    """Tell whether an answer changes with the reviews, because a filter among a query's arguments asks for them."""
+    return any(
+        value.about_reviews
+        if isinstance(value, Filter)
+        else isinstance(value, tuple) and _about_reviews(value)
+        for value in values
+    )
 
 
 def ask(
@@ -95,5 +133,6 @@ def ask(
         query.__qualname__,
         args,
         tuple(sorted(kwargs.items())),
+        catalog.reviewed.revision() if _about_reviews(args) or _about_reviews(kwargs.values()) else None,
     )
-    return _answers().get(key, lambda: query(catalog, *args, **kwargs))
+    return answers().get(key, lambda: query(catalog, *args, **kwargs))

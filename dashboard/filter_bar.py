@@ -15,6 +15,7 @@ from dashboard.data import ask
 from dashboard.filter_fields import more_filters
 from dashboard.notices import empty_selection, plain
 from dashboard.ordering import percent_text
+from dashboard.review_filters import review_filters
 from dashboard.session import PageContext, set_filter, update_filter
 
 UNLABELLED = -1
@@ -25,8 +26,8 @@ OUTCOMES = {"Right": True, "Wrong": False}
 def filter_bar(context: PageContext) -> Filter:
     """Draw the filter bar with the filter in words under it, and return the filter."""
     with st.container(key="filter_bar", gap="small"):
-        label, predicted, outcome, confidence, more = st.columns(
-            [2.2, 2.2, 1.6, 2.0, 1.1], vertical_alignment="bottom", gap="small"
+        label, predicted, outcome, confidence, reviews, more = st.columns(
+            [2.1, 2.1, 1.5, 1.8, 1.3, 1.0], vertical_alignment="bottom", gap="small"
         )
         with label:
             _classes(context, "label", "Class")
@@ -36,6 +37,8 @@ def filter_bar(context: PageContext) -> Filter:
             _outcome(context)
         with confidence:
             _confidence(context)
+        with reviews, st.popover("Reviews", icon=":material/rate_review:", width="stretch"):
+            review_filters(context)
         with more, st.popover("More", icon=":material/tune:", width="stretch"):
             more_filters(context)
         _chips(context)

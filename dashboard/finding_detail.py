@@ -10,6 +10,7 @@ from cache import queries
 from cache.fields import class_title
 from cache.filters import Filter
 from cache.findings import Finding
+from cache.review_events import Subject
 from dashboard.attention import region_to_param
 from dashboard.data import ask
 from dashboard.figures import look_of
@@ -28,6 +29,7 @@ from dashboard.finding_words import (
 )
 from dashboard.notices import plain
 from dashboard.outcome_panel import CHART
+from dashboard.review_panel import review_panel
 from dashboard.session import PageContext, open_page
 
 
@@ -49,11 +51,7 @@ def finding_detail(context: PageContext, finding: Finding) -> None:
 
 
 def finding_header(context: PageContext, finding: Finding) -> None:
-    """Say what the finding is and what its verdict means, and offer where to go from it.
-
-    What people say about a finding (tags, notes, their own verdict; its subject is ``Subject.finding(finding.key)``)
-    belongs at the end of this header.
-    """
+    """Say what the finding is and what its verdict means, and offer where to go from it."""
     name = class_title(context.manifest.classes, finding.class_index)
     with st.container(key="finding_header", gap="small"):
         st.html(
@@ -72,6 +70,8 @@ def finding_header(context: PageContext, finding: Finding) -> None:
                 open_page("region", filter=class_of(finding), region=region_to_param(region))
             with st.popover("Export", icon=":material/download:"):
                 _exports(context, finding)
+            with st.popover("Review", icon=":material/rate_review:"):
+                review_panel(context, Subject.finding(finding.key), f"finding_{finding.key}")
 
 
 def _exports(context: PageContext, finding: Finding) -> None:

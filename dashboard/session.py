@@ -6,7 +6,6 @@ changes it a callback writes the URL. So a link shows the same page in another b
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +38,7 @@ PAGES: Mapping[str, PageInfo] = {
     "browse": PageInfo("app_pages/browse.py", "Browse", ":material/grid_view:", "browse"),
     "region": PageInfo("app_pages/region.py", "Region", ":material/select_all:", "region"),
     "methods": PageInfo("app_pages/methods.py", "Methods", ":material/compare:", "methods"),
+    "reviews": PageInfo("app_pages/reviews.py", "Reviews", ":material/rate_review:", "reviews"),
     "sample": PageInfo("app_pages/sample.py", "Sample", ":material/image_search:", "sample"),
 }
 
@@ -156,19 +156,12 @@ def current_run() -> tuple[str, Path]:
             notices.no_runs(data.runs_folder())
         st.stop()
     if not name:
-        name = max(runs, key=lambda key: _changed(runs[key]))
+        name = data.latest_run(runs) or ""
         set_params(run=name)
     if name not in runs:
         notices.unknown_run(name, {run: link_to("overview", run=run, filter=None) for run in runs})
         st.stop()
     return name, runs[name]
-
-
-def _changed(path: Path) -> float:
-    try:
-        return os.stat(path / "run.json").st_mtime
-    except OSError:
-        return 0.0
 
 
 def page_context() -> PageContext:

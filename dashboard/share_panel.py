@@ -15,6 +15,7 @@ from cache.bundles import write_bundle
 from cache.exports import export_columns, write_table
 from cache.fields import TARGETS as MAP_TARGETS
 from cache.queries import Sort
+from cache.reviews import Reviews
 from dashboard.components.copy_link import copy_link
 from dashboard.data import ask
 from dashboard.notices import plain, told
@@ -23,7 +24,7 @@ from dashboard.report import Contents, build_report, write_report
 from dashboard.report_content import Asked
 from dashboard.session import PageContext
 from dashboard.share_work import Place, Progress, Work
-from dashboard.sharing import reviews_of, size_text
+from dashboard.sharing import size_text
 
 KINDS = {"table": "Table", "report": "Report", "bundle": "Bundle"}
 FORMS = {"csv": "CSV", "parquet": "Parquet"}
@@ -189,7 +190,9 @@ def _report(context: PageContext, sort: Sort | None, n: int, key: str) -> Task:
     )
 
     def make(path: Path, progress: Progress) -> None:
-        write_report(build_report(context.catalog, reviews_of(context.run_path), contents, progress), path)
+        write_report(
+            build_report(context.catalog, Reviews(context.catalog.reviewed.path), contents, progress), path
+        )
 
     return Task("html", contents, 0, make)
 
@@ -214,7 +217,7 @@ def _bundle(context: PageContext, sort: Sort | None, n: int, key: str) -> Task:
             catalog.run,
             path,
             samples=queries.ids(catalog, context.filter) if context.filter else None,
-            reviews=reviews_of(context.run_path),
+            reviews=Reviews(context.catalog.reviewed.path),
             original=original_reader(manifest) if originals else None,
             progress=progress,
         )

@@ -19,8 +19,9 @@ from cache.errors import BundleError
 from cache.filters import Filter, compile_filter
 from cache.manifest import Manifest
 from cache.parts import storage_errors
-from cache.reviews import Reviews
+from cache.reviews import Reviews, reviews_path
 from cache.run import Run, is_run
+from dashboard.configuration import configuration_path, read_configuration
 from dashboard.data import DEFAULT_RUNS
 from dashboard.original_files import original_reader
 from dashboard.report import Contents, build_report, check_report_target, write_report
@@ -38,8 +39,14 @@ class Serve(Protocol):
 
 
 def reviews_of(run: Path) -> Reviews:
-    """Return the reviews of a run, wherever they lie."""
-    return Reviews.of_run(run)
+    """Return the reviews of a run, where the configuration beside it keeps them.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+    path = configuration_path(run)
+    folder = None if path is None else read_configuration(path).reviews
+    return Reviews(reviews_path(run, Run.open(run).manifest, folder))
 
 
 def add_commands(

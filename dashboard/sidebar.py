@@ -11,11 +11,11 @@ from streamlit.navigation.page import Page
 
 from cache.errors import GazelakeError
 from cache.manifest import Manifest
-from dashboard import data
+from dashboard import data, people, saved_views
 from dashboard.notices import plain
 from dashboard.session import param, set_params, shared_params
 
-MENU = ("overview", "findings", "browse", "region", "methods")
+MENU = ("overview", "findings", "browse", "region", "methods", "reviews")
 _PICKER = "sidebar_run"
 
 
@@ -42,7 +42,9 @@ def draw(pages: Mapping[str, Page]) -> None:
                 filter_mode=None,
             )
         path = runs.get(name)
+        people.badge()
         if path is not None:
+            saved_views.save_view(path)
             with suppress(GazelakeError):  # the page itself says what is wrong
                 _facts(data.open_catalog(path).manifest)
 

@@ -84,6 +84,15 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .stMainBlockContainer [data-testid="stButtonGroup"] button {{ min-height: 2.35rem; }}
 .st-key-sample_header, .st-key-browse_heading {{ padding-right: 1.6rem; }}
 .st-key-pages {{ padding-top: .4rem; }}
+.gl-pill {{ display: inline-block; padding: .1rem .6rem; margin: 0 .35rem .35rem 0; border-radius: 999px; font-size: .84rem; unicode-bidi: isolate;
+  background: color-mix(in srgb, {PALETTE.accent} 16%, transparent); overflow-wrap: anywhere; }}
+.gl-note {{ border-left: 3px solid color-mix(in srgb, {PALETTE.accent} 60%, transparent); padding: .1rem 0 .1rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere;
+  max-height: 16rem; overflow-y: auto; font-size: .9rem; }}
+.st-key-activity p, [class*="st-key-review_"] [data-testid="stExpanderDetails"] p {{ font-size: .88rem; }}
+.st-key-activity .stHorizontalBlock, [data-testid="stExpanderDetails"] .stHorizontalBlock {{ flex-wrap: nowrap; }}
+.gl-note small {{ opacity: .62; }}
+.st-key-selected_bar {{ position: fixed; bottom: 1rem; left: calc(50% + 116px); transform: translateX(-50%); z-index: 5; width: fit-content !important; padding: .5rem 1rem; border-radius: 14px;
+  background: color-mix(in srgb, Canvas 94%, transparent); border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 8px 30px rgba(0, 0, 0, .22); }}
 .gl-muted {{ opacity: .66; }}
 .gl-table {{ width: 100%; border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }}
 .gl-table th {{ text-align: left; font-weight: 500; opacity: .62; padding: .1rem .6rem .35rem 0; white-space: nowrap; }}

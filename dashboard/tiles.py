@@ -9,11 +9,13 @@ from cache import profiles
 from cache.catalog import Catalog
 from cache.fields import class_title
 from cache.manifest import Manifest
-from dashboard.components.gallery import EncodedMap, Gallery, Group, Tile, encoded
+from cache.review_events import Subject
+from dashboard.components.gallery import EncodedMap, Gallery, Group, Reviewing, Tile, encoded
 from dashboard.data import ask
 from dashboard.method_choice import family_titles, method_title, source_of_url
 from dashboard.ordering import percent_text
 from dashboard.rendering import PALETTE, data_url
+from dashboard.reviewing import badge_of, marks_of
 from dashboard.session import PageContext, link_to
 
 MANY_METHODS = 9
@@ -87,6 +89,7 @@ def sample_gallery(
     context: PageContext,
     rows: Sequence[Row],
     note: Callable[[Row], str] | None = None,
+    reviewing: Reviewing | None = None,
     **params: Any,
 ) -> Gallery:
     """Return a gallery of samples.
@@ -95,6 +98,7 @@ def sample_gallery(
         context: The page's context.
         rows: Rows of `cache.queries.page`, or dictionaries with the same columns.
         note: What stands in the second line; the sample's id where it is None.
+        reviewing: What reviewing in the gallery needs; None where its tiles are only opened.
         params: More parameters of the links to the samples' pages.
     """
     classes = context.manifest.classes
@@ -103,6 +107,7 @@ def sample_gallery(
     maps = ask(context.catalog, encoded_maps, ids, carried_methods(context), context.target)
     images = ask(context.catalog, pictures, ids)
     size = context.manifest.preprocessing.get("size") or [1, 1]
+    said = marks_of(context.catalog, [Subject.sample(row["content"]) for row in rows])
     tiles = [
         Tile(
             id=str(row["sample_id"]),
@@ -115,6 +120,7 @@ def sample_gallery(
             value="" if row["confidence"] is None else percent_text(row["confidence"]),
             note=note(row) if note else str(row["sample_id"]),
             title=str(row["sample_id"]),
+            badge=badge_of(said[Subject.sample(row["content"])]),
             ratio=size[1] / size[0],
         )
         for row in rows
@@ -126,4 +132,5 @@ def sample_gallery(
         context.manifest.default_method,
         families=family_titles(context.manifest),
         partial=len(methods) > MANY_METHODS,
+        reviewing=reviewing,
     )

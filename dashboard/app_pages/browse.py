@@ -14,6 +14,8 @@ from dashboard.filter_bar import filter_bar
 from dashboard.filter_fields import numbers
 from dashboard.notices import empty_selection, notices_of_run, told
 from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles, value_text
+from dashboard.review_selection import review_all, selected_bar, tagging
+from dashboard.reviewing import drawn
 from dashboard.session import (
     TARGETS,
     PageContext,
@@ -35,6 +37,7 @@ ARROWS = {"Ascending": "↑ Rising", "Descending": "↓ Falling"}
 def show() -> None:
     """Draw the page."""
     context = page_context()
+    drawn(context.catalog)
     with st.container(horizontal=True, vertical_alignment="center", key="browse_heading"):
         st.title("Browse")
         share_panel(context, sort_of_url(context, numbers(context))[1] if param("sort") else None)
@@ -51,14 +54,14 @@ def show() -> None:
     size = integer_param("per_page", DEFAULT_PAGE_SIZE, PAGE_SIZES[0], PAGE_SIZES[-1])
     size = min(PAGE_SIZES, key=lambda offered: abs(offered - size))
     pages = math.ceil(total / size)
-    _order(context, size)
+    _order(context, size, total)
     number = integer_param("page", 1, 1, pages)
     _gallery(context, number, size)
     _pages(number, pages, total, size)
     notices_of_run(context.manifest)
 
 
-def _order(context: PageContext, size: int) -> None:
+def _order(context: PageContext, size: int, total: int) -> None:
     choices = numbers(context)
     titles = sort_titles(context, choices)
     key, sort = sort_of_url(context, choices)
@@ -82,8 +85,8 @@ def _order(context: PageContext, size: int) -> None:
         chosen = st.session_state["map_target"]
         set_params(target=None if chosen == "pred" else chosen)
 
-    by, down, target, per_page, _ = st.columns(
-        [2.4, 1.7, 2.4, 0.9, 2], vertical_alignment="bottom", gap="small"
+    by, down, target, per_page, _, everything = st.columns(
+        [2.4, 1.7, 2.4, 0.9, 0.3, 1.7], vertical_alignment="bottom", gap="small"
     )
     by.selectbox(
         "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name]
@@ -98,6 +101,8 @@ def _order(context: PageContext, size: int) -> None:
         format_func=lambda name: TARGETS[name], width="stretch",
     )  # fmt: skip
     per_page.selectbox("Per page", PAGE_SIZES, key="per_page", on_change=resize)
+    with everything:
+        review_all(context, total)
 
 
 @st.fragment
@@ -111,8 +116,9 @@ def _gallery(context: PageContext, number: int, size: int) -> None:
     def note(row: Mapping[str, Any]) -> str:
         return value_text(choices, key, row["sort_value"]) or str(row["sample_id"])
 
-    gallery = sample_gallery(context, rows, note, sort=order or None)
+    gallery = sample_gallery(context, rows, note, tagging(context, rows), sort=order or None)
     opened = gallery.mount("gallery", context.method)
+    selected_bar(context, gallery, rows, "gallery")
     if opened:
         open_page("sample", id=opened, sort=order or None)
 

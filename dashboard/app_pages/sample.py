@@ -11,6 +11,7 @@ import streamlit as st
 from cache import profiles, queries
 from cache.fields import class_title
 from cache.profiles import Attribution
+from cache.review_events import Subject
 from cache.schema import TARGET_TRUE
 from dashboard.components.copy_link import copy_link
 from dashboard.data import ask
@@ -18,6 +19,7 @@ from dashboard.filter_fields import numbers
 from dashboard.notices import notices_of_run, plain, unknown_sample
 from dashboard.ordering import sort_of_url
 from dashboard.region_canvas import region_link
+from dashboard.review_panel import review_panel
 from dashboard.sample_maps import every_method, large_maps, superpixel_panel
 from dashboard.sample_tables import facts_html, standings_html, top_html, verdict_html
 from dashboard.session import PageContext, link_to, open_page, page_context, param, set_params
@@ -50,6 +52,8 @@ def show() -> None:
     with right:
         st.html(verdict_html(context.manifest, row))
         st.html(top_html(context.manifest, row))
+        st.subheader("Reviews")
+        review_panel(context, Subject.sample(row["content"]), "sample")
         st.subheader("About this image")
         st.html(facts_html(context.manifest, row))
     if not few:

@@ -86,6 +86,8 @@ class Gallery {
     this.tiles = [];
     this.focus = 0;
     this.timer = null;
+    this.chosen = new Set();
+    this.anchor = null;
     this.build();
   }
 
@@ -121,17 +123,124 @@ class Gallery {
     this.scale = this.colourScale("least", "most attention");
     this.signedScale = this.colourScale("against", "for the class");
     this.scales.append(this.scale, this.signedScale);
+    this.choosing = element("input", "switch");
+    this.choosing.type = "checkbox";
+    this.choosing.setAttribute("role", "switch");
+    this.choosing.onchange = () => root.classList.toggle("choosing", this.choosing.checked);
+    this.choosingLabel = this.labelled("Select", this.choosing);
+    this.choosingLabel.title = "A click selects instead of opening; shift-click always does, from the last one on";
+    this.clear = element("button", "clear");
+    this.clear.onclick = () => this.choose(new Set());
+    this.bar.append(this.choosingLabel, this.clear);
     this.bar.append(this.scales);
     this.groups = element("div", "groups");
     this.hint = element("div", "hint");
-    for (const [key, text] of [["arrows", "move"], ["space", "attention"], ["1–9", "method"], ["enter", "open"]]) {
+    this.prompt = this.tagPrompt();
+    this.status = element("div", "sr");
+    this.status.setAttribute("aria-live", "polite");
+    root.replaceChildren(this.bar, this.groups, this.prompt, this.hint, this.status);
+    root.onkeydown = (event) => this.key(event);
+  }
+
+  // What "t" opens: one line at the foot of the window, so that hands stay on the keyboard.
+  tagPrompt() {
+    const box = element("form", "prompt");
+    box.hidden = true;
+    this.promptText = element("label", "");
+    this.promptInput = element("input");
+    Object.assign(this.promptInput, { type: "text", maxLength: 100, placeholder: "tag", autocomplete: "off" });
+    this.promptInput.setAttribute("aria-label", "Tag");
+    this.suggestions = element("div", "suggestions");
+    this.promptInput.oninput = () => this.suggest();
+    box.onsubmit = (event) => { event.preventDefault(); this.sendTag(this.promptInput.value); };
+    box.onkeydown = (event) => {
+      event.stopPropagation();
+      if (event.key === "Escape") this.endTag();
+    };
+    box.append(this.promptText, this.promptInput, this.suggestions, element("span", "keys", "enter adds it · esc leaves"));
+    return box;
+  }
+
+  tagged() {
+    const focused = this.tiles[this.focus]?.node.dataset.id;
+    return this.chosen.size ? [...this.chosen] : focused ? [focused] : [];
+  }
+
+  startTag() {
+    const ids = this.tagged();
+    if (!this.data.reviewing || !ids.length) return;
+    const refusal = this.data.reviewing.refusal;
+    this.promptText.textContent = refusal || (ids.length === 1 ? "Tag this image" : `Tag ${ids.length} images`);
+    for (const node of [this.promptInput, this.suggestions, this.prompt.lastChild]) node.style.display = refusal ? "none" : "";
+    this.prompt.hidden = false;
+    this.promptInput.value = "";
+    this.suggest();
+    if (!refusal) this.promptInput.focus();
+  }
+
+  suggest() {
+    const typed = this.promptInput.value.trim().toLowerCase();
+    const fitting = this.data.reviewing.tags.filter((tag) => tag.toLowerCase().includes(typed) && tag.toLowerCase() !== typed);
+    this.suggestions.replaceChildren(...fitting.slice(0, 6).map((tag) => {
+      const button = element("button", "", tag);
+      button.type = "button";
+      button.onclick = () => this.sendTag(tag);
+      return button;
+    }));
+  }
+
+  sendTag(text) {
+    const ids = this.tagged();
+    if (!text.trim() || !ids.length) return;
+    this.tag({ ids, tag: text.trim() });
+    this.status.textContent = `tagged ${ids.length}: ${text.trim()}`;
+    this.endTag();
+  }
+
+  endTag() {
+    this.prompt.hidden = true;
+    this.rove(true);
+  }
+
+  choose(ids) {
+    this.chosen = ids;
+    if (!ids.size) this.anchor = null;
+    this.showChosen();
+    clearTimeout(this.choosingTimer);
+    this.choosingTimer = setTimeout(() => this.root.isConnected && this.select([...this.chosen]), 150);
+  }
+
+  showChosen() {
+    for (const tile of this.tiles) tile.node.classList.toggle("chosen", this.chosen.has(tile.node.dataset.id));
+    this.root.classList.toggle("some", this.chosen.size > 0);
+    this.clear.textContent = `${this.chosen.size} selected ✕`;
+    this.clear.title = "Select nothing (esc)";
+    this.clear.style.display = this.chosen.size ? "" : "none";
+  }
+
+  toggle(index, range) {
+    const ids = new Set(this.chosen);
+    if (range && this.anchor !== null && this.anchor < this.tiles.length) {
+      const [low, high] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
+      for (const tile of this.tiles.slice(low, high + 1)) ids.add(tile.node.dataset.id);
+    } else {
+      const id = this.tiles[index].node.dataset.id;
+      if (!ids.delete(id)) ids.add(id);
+      this.anchor = index;
+    }
+    this.focus = index;
+    this.rove(false);
+    this.choose(ids);
+  }
+
+  fillHint() {
+    const keys = [["arrows", "move"], ["space", "attention"], ["1–9", "method"], ["enter", "open"]];
+    if (this.data.reviewing) keys.push(["t", "tag"], ["x", "select"]);
+    this.hint.replaceChildren();
+    for (const [key, text] of keys) {
       if (this.hint.childNodes.length) this.hint.append("  ·  ");
       this.hint.append(element("kbd", "", key), " " + text);
     }
-    this.status = element("div", "sr");
-    this.status.setAttribute("aria-live", "polite");
-    root.replaceChildren(this.bar, this.groups, this.hint, this.status);
-    root.onkeydown = (event) => this.key(event);
   }
 
   labelled(text, input) {
@@ -165,9 +274,8 @@ class Gallery {
   }
 
   // A view from the server counts only when it is news: otherwise an echo would undo what the person did meanwhile.
-  update(data, send, open) {
-    this.send = send;
-    this.open = open;
+  update(data, { send, open, select, tag }) {
+    Object.assign(this, { send, open, select, tag });
     if (data.serial !== this.serial) {
       this.serial = data.serial;
       Object.assign(this.view, data.view);
@@ -194,13 +302,20 @@ class Gallery {
     this.objectLabel.style.display = Object.keys(data.shapes).length ? "" : "none";
     this.objectLabel.title = data.shapeSource ? `The object's outline, from ${data.shapeSource}` : "";
     this.fillMethods(data.methods);
+    this.fillHint();
+    this.choosingLabel.style.display = data.reviewing ? "" : "none";
+    const marked = this.root.getRootNode().activeElement?.dataset?.id;
     this.tiles = [];
     const arranged = data.layout === "cards" ? "groups cards" : data.groups.length === 2 ? "groups two" : "groups";
     this.groups.className = arranged;
     this.groups.replaceChildren(
       ...data.groups.flatMap((group) => (group.heading ? [element("h3", "", group.heading), this.group(group)] : [this.group(group)])),
     );
-    this.focus = Math.min(this.focus, Math.max(0, this.tiles.length - 1));
+    const again = this.tiles.findIndex((tile) => marked && tile.node.dataset.id === marked);
+    this.focus = again >= 0 ? again : Math.min(this.focus, Math.max(0, this.tiles.length - 1));
+    const here = new Set(this.tiles.map((tile) => tile.node.dataset.id));
+    this.chosen = new Set([...this.chosen].filter((id) => here.has(id)));
+    this.showChosen();
     this.rove(focused);
   }
 
@@ -256,6 +371,12 @@ class Gallery {
       node.href = tile.href;
       node.target = "_self";
       node.onclick = (event) => {
+        const apart = event.ctrlKey || event.metaKey || event.button !== 0;
+        if (this.data.reviewing && !apart && (event.shiftKey || this.choosing.checked)) {
+          event.preventDefault();
+          this.toggle(index, event.shiftKey);
+          return;
+        }
         if (event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
         event.preventDefault();
         this.open(tile.id);
@@ -282,6 +403,11 @@ class Gallery {
     if (tile.maps) frame.append(canvas);
     if (tile.shape && this.data.shapes[tile.shape]) frame.append(this.shape(this.data.shapes[tile.shape], place));
     if (tile.maps) frame.append(missing);
+    if (tile.badge) {
+      const badge = element("span", "badge", tile.badge[0]);
+      badge.title = tile.badge[1];
+      frame.append(badge);
+    }
     node.append(frame, this.caption(tile));
     this.tiles.push({ node, canvas, missing, maps, fixed: tile.method });
     return node;
@@ -387,8 +513,13 @@ class Gallery {
     } else if (event.key === " ") {
       this.set({ overlay: !this.view.overlay });
       this.status.textContent = this.view.overlay ? "attention shown" : "attention hidden";
+    } else if (event.key === "t" && this.data.reviewing) {
+      this.startTag();
+    } else if (event.key === "x" && this.data.reviewing) {
+      if (this.tiles[this.focus]) this.toggle(this.focus, false);
     } else if (event.key === "Escape") {
-      this.root.getRootNode().activeElement?.blur();
+      if (this.chosen.size) this.choose(new Set());
+      else this.root.getRootNode().activeElement?.blur();
     } else {
       const columns = getComputedStyle(this.groups.querySelector(".tiles")).gridTemplateColumns.split(" ").length;
       const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
@@ -407,5 +538,10 @@ export default function (component) {
   const root = parentElement.querySelector(".gl");
   if (!instances.has(root)) instances.set(root, new Gallery(root));
   const gallery = instances.get(root);
-  gallery.update(data, (view) => setStateValue("view", view), (id) => setTriggerValue("open", id));
+  gallery.update(data, {
+    send: (view) => setStateValue("view", view),
+    open: (id) => setTriggerValue("open", id),
+    select: (ids) => setStateValue("selected", ids),
+    tag: (said) => setTriggerValue("tag", said),
+  });
 }

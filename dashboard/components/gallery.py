@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,7 @@ class Tile:
         place: Where on the picture the maps lie: x0, y0, x1, y1 in its fractions.
         outline: Whether that place is outlined and the rest dimmed.
         shape: Key among the gallery's shapes of the object's outline, which lies in that place.
+        badge: A word or two on the picture, and what hovering over it says.
         ratio: Width of the picture by its height, so that nothing jumps while it loads.
     """
 
@@ -80,6 +81,7 @@ class Tile:
     place: tuple[float, float, float, float] | None = None
     outline: bool = False
     shape: str = ""
+    badge: tuple[str, str] | None = None
     ratio: float | None = None
 
 
@@ -158,6 +160,21 @@ def encoded(attribution: FloatMap | None, signed: bool = False, limit: int = MAP
     return cells.shape[0], cells.shape[1], base64.b64encode(cells.tobytes()).decode("ascii"), signed
 
 
+@dataclass(frozen=True)
+class Reviewing:
+    """What people may do with a gallery's tiles besides looking.
+
+    Attributes:
+        tag: Called with the ids of tiles and the tag that was typed for them.
+        tags: Suggested tags, most frequent first.
+        refusal: Why nobody may tag just now; empty where they may.
+    """
+
+    tag: Callable[[list[str], str], None]
+    tags: Sequence[str] = ()
+    refusal: str = ""
+
+
 @dataclass
 class _Sent:
     """What a mounted gallery was told and has told, so that its own news are not sent back to it."""
@@ -185,6 +202,7 @@ class Gallery:
         shapes: Outlines of objects by key, as SVG paths in fractions of the tile's place.
         shape_source: Where the outlines come from, for the legend.
         legend: Whether the scales of colours are shown where there is no toolbar.
+        reviewing: What reviewing in it needs: tiles can be selected and, from the keyboard, tagged; None where not.
     """
 
     groups: Sequence[Group]
@@ -199,6 +217,7 @@ class Gallery:
     shapes: Mapping[str, str] = field(default_factory=dict)
     shape_source: str = ""
     legend: bool = False
+    reviewing: Reviewing | None = None
 
     def data(self, view: View, serial: int) -> dict[str, Any]:
         """Return what the browser is sent."""
@@ -210,7 +229,15 @@ class Gallery:
             {"name": name, "title": title, "family": self.families.get(name, "")}
             for name, title in self.methods
         ]
-        rest = [self.toolbar, self.layout, self.legend, self.partial, dict(self.shapes), self.shape_source]
+        rest = [
+            self.toolbar,
+            self.layout,
+            self.legend,
+            self.partial,
+            dict(self.shapes),
+            self.shape_source,
+            self.reviewing is None,
+        ]
         shown = json.dumps([groups, methods, sorted(self.images), *rest])
         lengths = "".join(str(len(url)) for url in self.images.values())
         return {
@@ -227,6 +254,8 @@ class Gallery:
             "colours": _TABLE,
             "signedColours": _SIGNED_TABLE,
             "floor": OVERLAY_FLOOR,
+            "reviewing": self.reviewing
+            and {"tags": list(self.reviewing.tags), "refusal": self.reviewing.refusal},
             "serial": serial,
             "view": {
                 "method": view.method,
@@ -269,9 +298,28 @@ class Gallery:
             data=self.data(sent.view, sent.serial),
             on_view_change=report,
             on_open_change=_nothing,
+            on_selected_change=_nothing,
+            on_tag_change=lambda: self._tag(st.session_state[key].get("tag")),
         )
         opened = result.get("open")
         return str(opened) if opened else None
+
+    def selected(self, key: str) -> list[str]:
+        """Return the ids of the tiles that are selected in the browser, of those that the gallery has."""
+        state = st.session_state.get(key)
+        return self._own(state.get("selected") if isinstance(state, Mapping) else None)
+
+    def _own(self, ids: object) -> list[str]:
+        """Return those of the ids that the browser names which are tiles of this gallery, in its order."""
+        named = {one for one in ids if isinstance(one, str)} if isinstance(ids, list) else set()
+        return [tile.id for group in self.groups for tile in group.tiles if tile.id in named]
+
+    def _tag(self, said: object) -> None:
+        """Hand on a tag that was typed in the browser."""
+        if self.reviewing is not None and isinstance(said, Mapping) and isinstance(said.get("tag"), str):
+            ids = self._own(said.get("ids"))
+            if ids:
+                self.reviewing.tag(ids, said["tag"])
 
 
 def _nothing() -> None:
@@ -283,7 +331,7 @@ def _plain(tile: Tile) -> dict[str, Any]:
         "id": tile.id, "image": tile.image, "text": tile.text, "alt": tile.alt, "href": tile.href,
         "method": tile.method, "value": tile.value, "note": tile.note, "title": tile.title,
         "mark": list(tile.mark) if tile.mark else None, "outline": tile.outline, "ratio": tile.ratio, "shape": tile.shape,
-        "place": list(tile.place) if tile.place else None,
+        "place": list(tile.place) if tile.place else None, "badge": list(tile.badge) if tile.badge else None,
         "maps": None if tile.maps is None else {name: list(m) if m else None for name, m in tile.maps.items()},
     }  # fmt: skip
     return {name: value for name, value in values.items() if value not in (None, "", False)}

@@ -103,5 +103,5 @@ def test_the_example_runs_and_agrees(run_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_every_condition_is_described() -> None:
     described = set(re.findall(r'`\["(\w+)"', section("Filters in a link"))) | {"all", "not"}
-    assert described == {"in", "range", "is", "has", "mass", "group", "any", "all", "not"}
+    assert described == {"in", "range", "is", "has", "mass", "group", "reviewed", "any", "all", "not"}
     assert condition_from_json(["is", "correct", False]) == Is("correct", False)

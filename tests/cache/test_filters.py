@@ -358,7 +358,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=12,
 )
-words = st.sampled_from(["in", "range", "is", "has", "mass", "more", "any", "all", "not"])
+words = st.sampled_from(["in", "range", "is", "has", "mass", "more", "reviewed", "any", "all", "not"])
 near_misses = st.tuples(words, st.lists(json_values, max_size=5)).map(lambda t: [t[0], *t[1]])
 fields_of_runs = st.sampled_from(
     ["confidence", "pred", "correct", "meta.taken", "border_mass", "sample_id", "x'"]

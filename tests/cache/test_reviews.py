@@ -22,6 +22,7 @@ from cache.catalog import Catalog
 from cache.errors import ReviewError, ReviewStoreError
 from cache.filters import Filter, Is
 from cache.manifest import Manifest
+from cache.review_condition import VERDICTS
 from cache.review_events import (
     ABOUT,
     LATEST,
@@ -29,7 +30,6 @@ from cache.review_events import (
     MAX_AUTHOR,
     MAX_NOTE,
     MAX_TAG,
-    VERDICTS,
     Event,
     Subject,
 )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def own_runs(runs: Path, tmp_path: Path) -> Path:
+    """A folder with a copy of the run ``animals``, for a test that reviews it."""
+    shutil.copytree(
+        runs / "animals", tmp_path / "runs" / "animals", ignore=shutil.ignore_patterns("reviews.sqlite*")
+    )
+    return tmp_path / "runs"
+
+
+@pytest.fixture
 def open_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     """Open a page without a browser: ``open_page("browse", run=…, folder=…, other parameters)``."""
 
@@ -93,15 +102,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def serve(folder: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+def serve(
+    folder: Path, log: Path, port: int | None = None, environment: Mapping[str, str] | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
     """Start the dashboard over a folder and wait until it answers."""
-    port = free_port()
+    port = port or free_port()
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "dashboard", "serve", str(folder), "--port", str(port), "--no-browser"],
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
         )
     url = f"http://127.0.0.1:{port}"
     end = time.monotonic() + START_SECONDS
