@@ -230,9 +230,8 @@ class Gatherer:
             facts.append(("Alike", f"{finding.likeness:.0%}"))
         if finding.outside_object is not None:
             facts.append(("Beside the object", f"{finding.outside_object:.0%}"))
-        key = str(getattr(finding, "key", ""))
-        subject = Subject.finding(key or "-")
-        marks = review_views.marks(self.reviews, [subject])[subject] if key else Marks()
+        subject = Subject.finding(finding.key)
+        marks = review_views.marks(self.reviews, [subject])[subject]
         return Section(
             f"finding-{finding.rank}",
             self.said(finding.title),

@@ -17,6 +17,9 @@ from cache.catalog import Catalog
 from cache.conditions import InGroup, OneOf
 from cache.filters import Filter
 from cache.findings import REFUTED, RELIED_ON, Finding, Findings, load_findings, store_findings
+from cache.review_events import Subject
+from cache.review_views import marks
+from cache.reviews import Reviews
 from cache.run import Run
 from cache.schema import FINDING_COLUMNS, FINDINGS, arrow_schema
 from cache.writer import RunWriter
@@ -25,6 +28,7 @@ from dashboard.finding_examples import kinds_of
 from dashboard.finding_export import finding_json, samples_csv
 from dashboard.finding_figure import trials, trials_figure
 from dashboard.finding_words import VERDICTS, class_of, effect_text, region_of, rest_of_class
+from dashboard.report import build_report
 from tests.dashboard.conftest import OpenPage, texts
 from tests.synthetic import make_run
 from tests.synthetic_findings import NOTICE, add_findings
@@ -262,3 +266,23 @@ def test_keys_are_stable_and_tell_findings_apart(found: Findings) -> None:
         assert other.key != first.key
     assert found.find(first.key) is first
     assert found.find("nothing") is None
+
+
+def test_people_have_a_verdict_of_their_own_on_a_finding(
+    open_page: OpenPage, runs: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "runs"
+    shutil.copytree(runs / "audited", own / "audited")
+    found = load_findings(Run.open(own / "audited")).findings[0]
+    app = open_page("findings", folder=own, run="audited")
+    app.text_input(key="sidebar_reviewer").set_value("Ann").run()
+    app.pills(key=f"finding_{found.key}_verdict").set_value("real feature").run()
+    assert not app.exception
+    subject = Subject.finding(found.key)
+    given = marks(Reviews.of_run(own / "audited"), [subject])[subject].verdicts
+    assert [(v.author, v.verdict) for v in given] == [("Ann", "real feature")]
+    report = build_report(Catalog(Run.open(own / "audited")), Reviews.of_run(own / "audited"))
+    section = report[report.index(found.title, report.index('id="findings"')) :]
+    assert (
+        "real feature" in section[: section.index(load_findings(Run.open(own / "audited")).findings[1].title)]
+    )

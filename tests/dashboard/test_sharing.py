@@ -20,7 +20,7 @@ from cache.review_events import Subject
 from cache.reviews import Reviews
 from cache.run import Run
 from cache.writer import RunWriter
-from dashboard.sharing import read_filter, size_text
+from dashboard.sharing import read_filter, reviews_of, size_text
 from tests.dashboard.conftest import ROOT
 from tests.dashboard.test_original_files import SECRET, saved
 from tests.seeding import rng
@@ -147,3 +147,10 @@ def test_a_filter_is_read_out_of_a_link(run: Path) -> None:
 )
 def test_sizes_are_read_by_people(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_reviews_are_read_where_the_configuration_keeps_them(run: Path) -> None:
+    (run.parent / "words").mkdir()
+    (run.parent / "gazelake.toml").write_text('[reviews]\nfolder = "words"\n')
+    kept = reviews_of(run)
+    assert kept.path == run.parent / "words" / f"{Run.open(run).manifest.run_id}.sqlite"
