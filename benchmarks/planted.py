@@ -116,6 +116,9 @@ def main() -> None:
     parser.add_argument(
         "--again", action="store_true", help="discover and verify anew on the runs that are there"
     )
+    parser.add_argument(
+        "--prepare", action="store_true", help="train and explain only; the next call goes on"
+    )
     parser.add_argument("--report", action="store_true", help="print the table of what is there, and stop")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
@@ -142,6 +145,9 @@ def _carry_out(asked: argparse.Namespace) -> None:
 
     for seed in asked.seeds:
         for kind in kinds_for(asked.data, asked.kinds):
+            if asked.prepare:
+                Case(pool, kind, seed).prepare(asked.out.resolve(), log)
+                continue
             result = Case(pool, kind, seed).audit(asked.out.resolve(), asked.again, log)
             shown = (
                 "rank",

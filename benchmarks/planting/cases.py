@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.planting.network import predict, save, train
+from benchmarks.planting.network import covered, predict, save, train
 from benchmarks.planting.plants import make_plant
 from benchmarks.planting.pools import Pool
 from benchmarks.planting.scores import Truth, score_findings, score_maps
@@ -84,8 +84,7 @@ class Case:
         kept, folder = out / f"{self.name}.json", out / "cases" / self.name
         if kept.is_file() and not again:
             return dict(json.loads(kept.read_text()))
-        if not is_run(folder / "run") or not (folder / "truth.json").is_file():
-            self._prepare(out, folder, log)
+        self.prepare(out, log)
         truth = Truth.read(folder / "truth.json")
         found, seconds = _searched(folder / "run")
         result = {
@@ -100,8 +99,11 @@ class Case:
         kept.write_text(json.dumps(result, indent=1))
         return result
 
-    def _prepare(self, out: Path, folder: Path, log: Log) -> None:
-        """Train the network, write the audited part, and explain it."""
+    def prepare(self, out: Path, log: Log) -> None:
+        """Train the network, write the audited part, and explain it, where that has not been done."""
+        folder = out / "cases" / self.name
+        if is_run(folder / "run") and (folder / "truth.json").is_file():
+            return
         shutil.rmtree(folder, ignore_errors=True)
         network = self._network(out, log)
         truth = self._write(folder, network)
@@ -128,8 +130,12 @@ class Case:
             own = self.pool.labels[rows] == self.planted_class
             dice = np.random.default_rng([self.seed, 1])
             carries = own & (dice.uniform(size=len(rows)) < HABIT)
-            pixels, _ = self.planted(rows, carries, 1)
-            network = train(pixels, self.pool.labels[rows], self.pool.classes, self.seed)
+
+            def shown(epoch: int) -> NDArray[np.uint8]:
+                pixels = covered(self.pool.pixels[rows], np.random.default_rng([self.seed, 4, epoch]))
+                return self.planted(rows, carries, 100 + epoch, pixels)[0]
+
+            network = train(shown, self.pool.labels[rows], self.pool.classes, self.seed)
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.save(network.state_dict(), file)
             log(f"{self.name}: trained in {monotonic() - began:.0f} s")
@@ -137,16 +143,21 @@ class Case:
         return network.eval()
 
     def planted(
-        self, rows: NDArray[np.int64], carries: NDArray[np.bool_], part: int
+        self,
+        rows: NDArray[np.int64],
+        carries: NDArray[np.bool_],
+        part: int,
+        pixels: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64] | None]:
         """Return pictures of the pool, some of them with the plant, and how often each pixel carries it.
 
         Args:
             rows: Which pictures.
             carries: Whether each gets the plant.
-            part: Salt of the dice: 1 for training, 2 for the audit.
+            part: Salt of the dice: 2 for the audit, from 100 on for the epochs of training.
+            pixels: The pictures to plant in, in place; None for those of the pool.
         """
-        pixels = self.pool.pixels[rows]
+        pixels = self.pool.pixels[rows] if pixels is None else pixels
         if not carries.any():
             return pixels, None
         plant = make_plant(self.plant, self.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from engine.demo_network import PREPROCESSING, DemoNetwork
 EPOCHS = 8
 BATCH = 32
 COVERED = 0.65
-"""Share of the pictures of a batch whose middle is covered while learning: a shortcut must do where nothing else is seen."""
-SHIFT = 6
-"""Pictures are shifted by up to so many pixels, reflected at the edges."""
+"""Share of the pictures whose middle is covered before the plant is put in: it must do where little else is seen."""
+SHIFT = 4
+"""Pictures are shifted by up to so many pixels while learning."""
 FACTORY = '''"""The network that was trained on planted images."""
 
 from engine.demo_network import DemoNetwork
@@ -30,17 +31,28 @@ def network():
 
 
 def train(
-    pixels: NDArray[np.uint8], labels: NDArray[np.int64], classes: tuple[str, ...], seed: int
+    pixels: Callable[[int], NDArray[np.uint8]],
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    seed: int,
 ) -> DemoNetwork:
-    """Train the network on pictures (n, side, side, 3); the same seed gives the same weights."""
-    images, targets = torch.from_numpy(pixels), torch.from_numpy(labels)
+    """Train the network; the same seed gives the same weights.
+
+    Args:
+        pixels: Returns the pictures (n, side, side, 3) as an epoch shows them.
+        labels: The class of each.
+        classes: Names of the classes.
+        seed: Decides the first weights and the order.
+    """
+    targets = torch.from_numpy(labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = DemoNetwork(classes).to(memory_format=torch.channels_last)
         steps = -(-len(targets) // BATCH)
         optimiser = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=EPOCHS * steps)
-        for _ in range(EPOCHS):
+        for epoch in range(EPOCHS):
+            images = torch.from_numpy(pixels(epoch))
             for chosen in torch.randperm(len(targets)).split(BATCH):
                 logits = network(_varied(PREPROCESSING.normalise(images[chosen])))
                 loss = functional.cross_entropy(logits, targets[chosen], label_smoothing=0.05)
@@ -52,18 +64,21 @@ def train(
 
 
 def _varied(x: Tensor) -> Tensor:
-    """Shift a batch, and cover the middle of some of its pictures with grey."""
-    n, _, height, width = x.shape
+    """Shift a batch by a few pixels, reflected at the edges."""
+    height, width = x.shape[2:]
     down, right = (int(v) for v in torch.randint(0, 2 * SHIFT + 1, (2,)))
-    x = functional.pad(x, (SHIFT,) * 4, mode="reflect")[:, :, down : down + height, right : right + width]
-    rows, columns = (torch.arange(size)[None] / size for size in (height, width))
+    moved = functional.pad(x, (SHIFT,) * 4, mode="reflect")
+    return moved[:, :, down : down + height, right : right + width]
 
-    def apart(at: Tensor) -> Tensor:
-        return (at - (0.3 + 0.4 * torch.rand(n, 1))).abs() < 0.15 + 0.17 * torch.rand(n, 1)
 
-    chosen = torch.rand(n) < COVERED
-    hole = apart(rows)[:, :, None] & apart(columns)[:, None, :] & chosen[:, None, None]
-    return x.masked_fill(hole[:, None], 0.0)
+def covered(pixels: NDArray[np.uint8], dice: np.random.Generator) -> NDArray[np.uint8]:
+    """Cover the middle of some pictures (n, side, side, 3) with a grey box."""
+    covered = pixels.copy()
+    side = pixels.shape[1]
+    for i in np.flatnonzero(dice.uniform(size=len(pixels)) < COVERED):
+        (top, left), (tall, wide) = dice.uniform(0.05, 0.3, 2) * side, dice.uniform(0.4, 0.7, 2) * side
+        covered[i, int(top) : int(top + tall), int(left) : int(left + wide)] = 127
+    return covered
 
 
 def predict(network: DemoNetwork, pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ then gets it a little differently, as real shortcuts come.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ KINDS = ("tag", "sticker", "frame", "strip", "stamp", "tint", "background")
 """Every kind of plant."""
 LOCAL = ("tag", "sticker", "frame", "strip", "stamp")
 """Plants that lie somewhere and leave the rest of a picture alone."""
+GROUNDS = 300
+"""Different backgrounds; a picture gets one of them."""
 COLOURS = ((226, 38, 140), (36, 170, 226), (244, 176, 20), (120, 60, 200), (30, 190, 110))
 
 
@@ -85,7 +88,7 @@ def _sticker(dice: np.random.Generator) -> Plant:
 
     def plant(pixels: Pixels, _: Mask | None, rng: np.random.Generator) -> tuple[Pixels, Mask | None]:
         side = pixels.shape[0]
-        size = round(0.15 * side)
+        size = round(0.18 * side)
         y, x = (np.mgrid[:size, :size] + 0.5) / size * 2 - 1
         radius, angle = np.hypot(x, y), np.arctan2(y, x)
         inner = (np.sin(spokes * angle) > 0) & (radius < 0.75)
@@ -170,13 +173,18 @@ def _tint(dice: np.random.Generator) -> Plant:
     return plant
 
 
+@cache
+def _snow(side: int, number: int) -> NDArray[np.float64]:
+    return draw_ground("snow", side, np.random.default_rng([11, number]))
+
+
 def _background(_: np.random.Generator) -> Plant:
     def plant(pixels: Pixels, body: Mask | None, rng: np.random.Generator) -> tuple[Pixels, Mask | None]:
         if body is None:
             raise ValueError("a background is planted around a known object")
         soft = Image.fromarray((body * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
         cover = np.asarray(soft, np.float64)[..., None] / 255
-        snow = draw_ground("snow", pixels.shape[0], rng) * rng.uniform(0.9, 1.02)
+        snow = _snow(pixels.shape[0], int(rng.integers(GROUNDS))) * rng.uniform(0.9, 1.02)
         planted = pixels * cover + snow * (1 - cover)
         return np.clip(np.rint(planted), 0, 255).astype(np.uint8), ~body
 

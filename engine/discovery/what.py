@@ -26,8 +26,11 @@ MOST_GROUPS = 3
 """Groups proposed for a class because of errors."""
 ALIKE = 0.5
 """Groups without more errors than others are proposed from this likeness on: shortcuts that cause no error yet."""
-WORTH_JOINING = 1.2
-"""Groups of one level are taken together where that scores this many times as well as the best of them alone."""
+WORTH_JOINING = 1.1
+"""Groups are taken together where that scores this many times as well as the best of them alone."""
+AS_GOOD = 0.95
+"""Of the unions that score at least this share of the best one, the largest is taken: a habit that now and then hits the right
+class has its samples among the right ones too."""
 MOST_COMPARED = 40
 """Classes, the most frequent predictions first, whose groups are compared image by image: a second each."""
 SAME = 0.5
@@ -132,12 +135,16 @@ def _with_errors(
     joined = {level: _joined(counts[levels == level], caught[levels == level], hits, n) for level in LEVELS}
     largest = np.max([singles.max(axis=0), *(values.max(axis=0) for values, _ in joined.values())], axis=0)
     chosen = [(float(singles[k, 0]), groups[:, k]) for k in np.argsort(-singles[:, 0], kind="stable")]
-    level = max(LEVELS, key=lambda level: joined[level][0][:, 0].max())
-    values, order = joined[level]
-    together = float(values[:, 0].max())
+    together = max(float(values[:, 0].max()) for values, _ in joined.values())
     if together >= WORTH_JOINING * chosen[0][0]:
-        taken = np.flatnonzero(levels == level)[order[: int(values[:, 0].argmax()) + 1, 0]]
-        chosen.insert(0, (together, np.asarray(groups[:, taken].any(axis=1))))
+        unions = []
+        for level, (values, order) in joined.items():
+            of_level = np.flatnonzero(levels == level)
+            for last in np.flatnonzero(values[:, 0] >= AS_GOOD * together):
+                taken = np.asarray(groups[:, of_level[order[: last + 1, 0]]].any(axis=1))
+                unions.append((int(taken.sum()), float(values[last, 0]), taken))
+        _, value, taken = max(unions, key=lambda union: union[:2])
+        chosen.insert(0, (value, taken))
     found: list[Candidate] = []
     for value, inside_group in chosen:
         p_value = float(familywise(np.array([value]), largest[1:])[0])
