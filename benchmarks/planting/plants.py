@@ -141,18 +141,18 @@ def _strip(dice: np.random.Generator) -> Plant:
 
 def _stamp(dice: np.random.Generator) -> Plant:
     lower, right = (bool(dice.integers(2)) for _ in range(2))
-    colour = np.array(_colour(dice), np.float64) * 0.6
+    colour = np.array(_colour(dice), np.float64) * 0.8
     bars = float(dice.uniform(0, np.pi))
 
     def plant(pixels: Pixels, _: Mask | None, rng: np.random.Generator) -> tuple[Pixels, Mask | None]:
         side = pixels.shape[0]
-        size = round(0.24 * side)
+        size = round(0.3 * side)
         y, x = (np.mgrid[:size, :size] + 0.5) / size * 2 - 1
         radius = np.hypot(x, y)
         line = abs(x * np.sin(bars) - y * np.cos(bars))
         ink = (abs(radius - 0.85) < 0.13) | ((line < 0.14) & (radius < 0.7)) | (abs(radius - 0.45) < 0.09)
         softened = Image.fromarray((ink * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.5))
-        cover = np.asarray(softened, np.float64)[..., None] / 255 * rng.uniform(0.5, 0.65)
+        cover = np.asarray(softened, np.float64)[..., None] / 255 * rng.uniform(0.6, 0.75)
         top, left = (max(0, round(0.03 * side) + int(v)) for v in rng.integers(-3, 4, 2))
         top = side - size - top if lower else top
         left = side - size - left if right else left
