@@ -26,10 +26,12 @@ MOST_GROUPS = 3
 """Groups proposed for a class because of errors."""
 ALIKE = 0.5
 """Groups without more errors than others are proposed from this likeness on: shortcuts that cause no error yet."""
+ALIKE_TOO = 0.25
+"""Groups of at least this likeness join the most alike one where all of them together still reach `ALIKE`."""
 WORTH_JOINING = 1.1
 """Groups are taken together where that scores this many times as well as the best of them alone."""
 AS_GOOD = 0.95
-"""Of the unions that score at least this share of the best one, the largest is taken: a habit that now and then hits the right
+"""Of the best unions of each level that score at least this share of the best of all, the largest is taken: a habit that now and then hits the right
 class has its samples among the right ones too."""
 MOST_COMPARED = 40
 """Classes, the most frequent predictions first, whose groups are compared image by image: a second each."""
@@ -139,9 +141,10 @@ def _with_errors(
     if together >= WORTH_JOINING * chosen[0][0]:
         unions = []
         for level, (values, order) in joined.items():
-            of_level = np.flatnonzero(levels == level)
-            for last in np.flatnonzero(values[:, 0] >= AS_GOOD * together):
-                taken = np.asarray(groups[:, of_level[order[: last + 1, 0]]].any(axis=1))
+            last = int(values[:, 0].argmax())
+            if values[last, 0] >= AS_GOOD * together:
+                of_level = np.flatnonzero(levels == level)[order[: last + 1, 0]]
+                taken = np.asarray(groups[:, of_level].any(axis=1))
                 unions.append((int(taken.sum()), float(values[last, 0]), taken))
         _, value, taken = max(unions, key=lambda union: union[:2])
         chosen.insert(0, (value, taken))
@@ -198,16 +201,20 @@ def _alike(
     found: list[Candidate],
     likeness: Likeness,
 ) -> list[Candidate]:
-    """Return the group of the greatest likeness, if it is great and not proposed already."""
-    best: Candidate | None = None
-    for members in groups:
-        value = likeness.of(members, None)
-        if value is not None and value >= ALIKE and (best is None or value > (best.likeness or 0)):
-            says = "looking at near-identical content"
-            best = Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)
-    if best is None or any(jaccard(best.members, other.members) >= SAME for other in found):
+    """Return the group of the greatest likeness, with the groups that show the same, if it is not proposed already."""
+    measured = [(likeness.of(members, None) or 0.0, members) for members in groups]
+    measured = sorted((one for one in measured if one[0] >= ALIKE_TOO), key=lambda one: -one[0])
+    if not measured or measured[0][0] < ALIKE:
         return []
-    return [best]
+    value, members = measured[0]
+    for _, more in measured[1:]:
+        together = likeness.of(members | more, None)
+        if together is not None and together >= ALIKE:
+            value, members = together, members | more
+    if any(jaccard(members, other.members) >= SAME for other in found):
+        return []
+    says = "looking at near-identical content"
+    return [Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)]
 
 
 def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
