@@ -266,6 +266,9 @@ def _candidate(
     if any(term.column.origin == "map" for term in chosen):
         evidence["map_terms"] = float(sum(term.column.origin == "map" for term in chosen))
     whole = images[0] if len(images) == len(chosen) else None
+    by_calls = whole is not None and question.outcome == "called" and audited.labelled.any()
+    if by_calls:
+        evidence["by_false_calls"] = 1.0  # what the effect is measured by
     return Candidate(
         "who",
         question.class_index,

@@ -104,6 +104,25 @@ def test_of_unions_as_good_as_the_best_the_largest_is_taken() -> None:
     np.testing.assert_array_equal(best.members, kind < 3)
 
 
+def test_groups_that_show_the_same_join_the_most_alike_one() -> None:
+    a = audited(60, [], np.zeros(60), np.zeros(60))
+    core, same, other, unlike = (np.arange(60) // 15 == k for k in range(4))
+
+    class Measured:
+        def of(self, members: np.ndarray, box: object) -> float:
+            """Return the likeness of the core and what shows the same; what is unlike spoils it."""
+            if not (members & core).any():
+                return 0.3 if (members & (same | other)).any() else 0.1
+            return 0.2 if (members & other).any() else 0.55 if (members & same).any() else 0.7
+
+    groups = [unlike, other, same, core]
+    (found,) = what._alike(a, 0, groups, [], Measured())
+    np.testing.assert_array_equal(found.members, core | same)
+    assert found.likeness == 0.55
+    assert what._alike(a, 0, [other, unlike], [], Measured()) == []
+    assert what._alike(a, 0, groups, [replace(found, members=core | same)], Measured()) == []
+
+
 def test_a_tint_s_effect_is_false_calls_and_stays_apart_from_content() -> None:
     n = 400
     tinted = np.arange(n) % 4 == 0
