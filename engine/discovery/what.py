@@ -138,7 +138,7 @@ def _with_errors(
     largest = np.max([singles.max(axis=0), *(values.max(axis=0) for values, _ in joined.values())], axis=0)
     chosen = [(float(singles[k, 0]), groups[:, k]) for k in np.argsort(-singles[:, 0], kind="stable")]
     together = max(float(values[:, 0].max()) for values, _ in joined.values())
-    if together >= WORTH_JOINING * chosen[0][0]:
+    if together > 0 and together >= WORTH_JOINING * chosen[0][0]:
         unions = []
         for level, (values, order) in joined.items():
             last = int(values[:, 0].argmax())

@@ -104,6 +104,13 @@ def test_of_unions_as_good_as_the_best_the_largest_is_taken() -> None:
     np.testing.assert_array_equal(best.members, kind < 3)
 
 
+def test_groups_without_errors_are_not_joined() -> None:
+    label = np.zeros(120)
+    label[:24] = 1
+    a = audited(120, [], np.zeros(120), label, np.eye(64)[np.zeros(120, int)])
+    assert what._with_errors(a, 0, np.arange(120), (label == 0)[:, None], np.array([2])) == []
+
+
 def test_groups_that_show_the_same_join_the_most_alike_one() -> None:
     a = audited(60, [], np.zeros(60), np.zeros(60))
     core, same, other, unlike = (np.arange(60) // 15 == k for k in range(4))
