@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from engine.image_statistics import image_statistics
-
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -24,6 +22,10 @@ BLUR_SHARE = 1.0
 SOFTEST, STRONGEST = 0.1, 8.0
 """Largest blur (as a share of the view's side) and largest unsharp amount that a sharpness is imposed with."""
 BISECTIONS = 8
+FLAT = 4.0
+"""Least deviation (of 255) that a contrast is stretched from: a plain wall has none."""
+MOST_STRETCHED = 4.0
+"""A contrast is stretched at most so many times."""
 
 
 def blur_fill(view: Pixels, mask: Mask) -> Pixels:
@@ -80,42 +82,59 @@ def paste(receiver: Pixels, donor: Pixels, mask: Mask, shift: tuple[int, int] = 
     return pasted
 
 
-def take_colours(view: Pixels, other: Pixels) -> Pixels:
+def take_colours(
+    view: Pixels, other: Pixels, around: Mask | None = None, there: Mask | None = None
+) -> Pixels:
     """Give a view another's mean and deviation in each channel (Reinhard et al. 2001, in RGB).
 
     In RGB a translucent tint laid over an image is exactly such a change.
+
+    Args:
+        view: What changes.
+        other: The example.
+        around: Where the view's mean is taken, (height, width); None for everywhere.
+        there: Where the example's is.
     """
     own, given = (image.reshape(-1, image.shape[2]).astype(np.float64) for image in (view, other))
     scale = given.std(axis=0) / np.maximum(own.std(axis=0), 1e-6)
-    return _bytes((view - own.mean(axis=0)) * scale + given.mean(axis=0))
+    own_mean, given_mean = _values(view, around).mean(axis=0), _values(other, there).mean(axis=0)
+    return _bytes((view - own_mean) * scale + given_mean)
 
 
-def take_brightness(view: Pixels, other: Pixels) -> Pixels:
+def take_brightness(
+    view: Pixels, other: Pixels, around: Mask | None = None, there: Mask | None = None
+) -> Pixels:
     """Shift a view to another's mean lightness."""
-    return _bytes(view + 255 * (_statistic(other, "brightness") - _statistic(view, "brightness")))
+    return _bytes(view + _values(_luma(other), there).mean() - _values(_luma(view), around).mean())
 
 
-def take_contrast(view: Pixels, other: Pixels) -> Pixels:
+def take_contrast(
+    view: Pixels, other: Pixels, around: Mask | None = None, there: Mask | None = None
+) -> Pixels:
     """Stretch a view around its mean lightness to another's contrast."""
-    middle = 255 * _statistic(view, "brightness")
-    scale = _statistic(other, "contrast") / max(_statistic(view, "contrast"), 1e-6)
-    return _bytes((view - middle) * scale + middle)
+    own, given = _values(_luma(view), around), _values(_luma(other), there)
+    scale = given.std() / max(float(own.std()), FLAT)
+    middle = float(own.mean())
+    return _bytes((view - middle) * min(float(scale), MOST_STRETCHED) + middle)
 
 
-def take_sharpness(view: Pixels, other: Pixels) -> Pixels:
+def take_sharpness(
+    view: Pixels, other: Pixels, around: Mask | None = None, there: Mask | None = None
+) -> Pixels:
     """Blur or sharpen a view until it is about as sharp as another."""
-    wanted = _statistic(other, "sharpness")
-    softer = wanted < _statistic(view, "sharpness")
+    wanted, own = _sharpness(other, there), _sharpness(view, around)
+    softer = wanted < own
     change = _blurred if softer else _sharpened
     low, high = 0.0, SOFTEST * max(view.shape[:2]) if softer else STRONGEST
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        beyond = (_statistic(change(view, middle), "sharpness") < wanted) == softer
+        beyond = (_sharpness(change(view, middle), around) < wanted) == softer
         low, high = (low, middle) if beyond else (middle, high)
     return change(view, (low + high) / 2)
 
 
-IMPOSE: dict[str, Callable[[Pixels, Pixels], Pixels]] = {
+Take = Callable[[Pixels, Pixels, "Mask | None", "Mask | None"], Pixels]
+IMPOSE: dict[str, Take] = {
     "hue": take_colours,
     "saturation": take_colours,
     "tint": take_colours,
@@ -126,16 +145,36 @@ IMPOSE: dict[str, Callable[[Pixels, Pixels], Pixels]] = {
 """How each property of a whole image is imposed on a view, after the example of another view."""
 
 
-def take_the_rest(name: str, view: Pixels, other: Pixels) -> Pixels:
+def take_the_rest(
+    name: str, view: Pixels, other: Pixels, around: Mask | None = None, there: Mask | None = None
+) -> Pixels:
     """Give a view something else of another than the property: its sharpness, or its brightness and contrast."""
     if name in ("brightness", "contrast"):
-        return take_sharpness(view, other)
-    return take_contrast(take_brightness(view, other), other)
+        return take_sharpness(view, other, around, there)
+    return take_contrast(take_brightness(view, other, around, there), other, around, there)
 
 
-def _statistic(view: Pixels, name: str) -> float:
-    value = image_statistics(view)[name]
-    return value if np.isfinite(value) else 0.0
+def _values(pixels: NDArray[Any], where: Mask | None) -> NDArray[np.float64]:
+    """Return the pixels of a part, one a row; of the whole where no part is given or the part is empty."""
+    if where is None or not where.any():
+        return pixels.reshape(-1, *pixels.shape[2:]).astype(np.float64)
+    return pixels[where].astype(np.float64)
+
+
+def _luma(view: Pixels) -> Pixels:
+    if view.shape[2] == 1:
+        return view[:, :, 0]
+    return np.asarray(Image.fromarray(view).convert("L"))
+
+
+def _sharpness(view: Pixels, where: Mask | None) -> float:
+    """Return the root mean square of the Laplacian over a part, as the image statistic has it over the whole."""
+    y = _luma(view).astype(np.int16)
+    if min(y.shape) < 3:
+        return 0.0
+    laplacian = 4 * y[1:-1, 1:-1] - y[:-2, 1:-1] - y[2:, 1:-1] - y[1:-1, :-2] - y[1:-1, 2:]
+    values = _values(laplacian, None if where is None else where[1:-1, 1:-1])
+    return float(np.sqrt((values**2).mean())) / (4 * 255)
 
 
 def _bytes(values: NDArray[np.floating[Any]]) -> Pixels:

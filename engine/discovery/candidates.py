@@ -32,6 +32,7 @@ class Candidate:
         box: The region; None for moving content and whole images.
         says: How the title goes on after "predicted CLASS".
         property: The image statistic of a finding about the whole image.
+        holds: Of a property that goes with being called the class: whether each sample of the run has it, whatever is predicted.
         likeness: How near-identical the attended content is, 0 to 1; None where nobody could tell.
         evidence: Numbers for the title and the page.
     """
@@ -46,6 +47,7 @@ class Candidate:
     box: Box | None = None
     says: str = ""
     property: str | None = None
+    holds: NDArray[np.bool_] | None = None
     likeness: float | None = None
     evidence: dict[str, float] = field(default_factory=dict)
 

@@ -22,15 +22,15 @@ from cache.catalog import Catalog
 from cache.findings import Box
 from engine.discovery.audited import Audited
 
-VIEW = 80
+VIEW = 112
 """Side to which a thumbnail is brought."""
-WINDOW = 24
+WINDOW = 34
 """Side of the window around the peak of a map, in these pixels."""
-TEMPLATE = 10
+TEMPLATE = 14
 """Side of a template: an eighth of the view."""
-STRIDE = 4
-"""Templates are taken every fourth pixel."""
-DRIFT = 3
+STRIDE = 6
+"""Templates are taken every sixth pixel."""
+DRIFT = 4
 """A fixed region's template is looked for this many pixels around its own place."""
 SAMPLED = 12
 """Images of a group whose windows are compared with one another."""
@@ -159,7 +159,7 @@ def cut(views: Pixels, peak: NDArray[np.float64], box: Box | None) -> Pixels:
     """Cut a window out of each view: a finding's box, or a square around each map's peak.
 
     Args:
-        views: (n, 80, 80, 3).
+        views: (n, VIEW, VIEW, 3).
         peak: Centre of each map's peak, x and y in fractions, (n, 2).
         box: In fractions; None for the peaks.
     """

@@ -26,6 +26,9 @@ NAMED = 1.2
 """Weight of the score of a rule of one term of metadata, when one speaks for all that mean the same samples: it has a name."""
 UNCLEAR = 0.6
 """Weight of a rule over statistics of maps: it describes how a map looks, not what is looked at."""
+SPEAKS = 0.7
+"""A region speaks for what means the same samples where it tells wrong predictions from right ones at least this share as well as
+the best of them: stickers lie at one edge now and then, and that edge is not the story."""
 MOST_A_CLASS = 4
 """Findings carried over for a class."""
 MOST_FINDINGS = 24
@@ -55,8 +58,17 @@ class Merged:
 
 
 def measured(audited: Audited, candidate: Candidate, held_back: bool) -> Effect:
-    """Return a candidate's effect on one of the halves: errors among the labelled samples predicted to be of its class."""
-    population = (audited.held_back == held_back) & audited.labelled & (audited.pred == candidate.class_index)
+    """Return a candidate's effect on one of the halves.
+
+    Errors among the labelled samples predicted to be of its class, inside and outside. Of a property of the whole image that
+    goes with being called the class: false calls among the samples of other classes, with and without it. Where a tint calls
+    everything the class, all that is called so has the tint, and there is nothing to compare with inside it.
+    """
+    population = (audited.held_back == held_back) & audited.labelled
+    if candidate.holds is not None:
+        population &= audited.label != candidate.class_index
+        return effect_of(candidate.holds[population], audited.pred[population] == candidate.class_index)
+    population &= audited.pred == candidate.class_index
     return effect_of(candidate.members[population], audited.wrong[population])
 
 
@@ -74,19 +86,31 @@ def worth_merging(audited: Audited, candidates: Sequence[Candidate]) -> list[Can
 
 
 def merge(audited: Audited, candidates: Sequence[Candidate]) -> list[Merged]:
-    """Merge the candidates of one class that mean the same samples; the clearest speaks for them."""
+    """Merge the candidates of one class that say the same of the same samples; the clearest speaks for them."""
     yardstick = {id(c): _clarity(audited, c) for c in candidates}
+    parts = {id(c) for c in candidates if c.kind == "where" and _a_part(audited, c, candidates)}
+
     # A region is the clearest thing that can be said, and the only one that a person sees at once.
-    ordered = sorted(candidates, key=lambda c: (c.kind != "where", c.outcome == "alike", -yardstick[id(c)]))
+    def order(c: Candidate) -> tuple[bool, bool, float]:
+        return c.kind != "where" or id(c) in parts, c.outcome == "alike", -yardstick[id(c)]
+
     merged: list[Merged] = []
-    for candidate in ordered:
+    for candidate in sorted(candidates, key=order):
         for one in merged:
-            if _same(candidate.members, one.best.members):
+            if _same_claim(candidate, one.best):
                 one.others.append(candidate)
                 break
         else:
             merged.append(Merged(candidate))
     return merged
+
+
+def _a_part(audited: Audited, region: Candidate, candidates: Sequence[Candidate]) -> bool:
+    """Tell whether a region is a part of a larger story: others that mean its samples tell the errors much better."""
+    others = [c for c in candidates if c.kind != "where" and _same_claim(c, region)]
+    best = max((_clarity(audited, c) for c in others if c.outcome != "alike"), default=0.0)
+    told = _told(audited, region)
+    return told is not None and told < SPEAKS * best
 
 
 def named(candidate: Candidate) -> bool:
@@ -98,24 +122,40 @@ def named(candidate: Candidate) -> bool:
 def _clarity(audited: Audited, candidate: Candidate) -> float:
     """Return a score in which candidates of one class compare, whatever they were found by.
 
-    Regions by their own score. Groups and rules by how well they tell wrong predictions of the class from right ones.
+    Regions and properties by their own score. Groups and other rules by how well they tell wrong predictions of the class from right ones.
     """
-    if candidate.kind == "where":
+    if candidate.kind == "where" or candidate.holds is not None:
         return candidate.score
     weight = 1.0
     if "map_terms" in candidate.evidence:
         weight = UNCLEAR
     elif named(candidate):
         weight = NAMED
+    told = _told(audited, candidate)
+    return weight * (candidate.score if told is None else told)
+
+
+def _told(audited: Audited, candidate: Candidate) -> float | None:
+    """Return how well a candidate tells wrong predictions of its class from right ones; None where nothing can be told."""
     rows = ~audited.held_back & audited.labelled & (audited.pred == candidate.class_index)
     inside, wrong = candidate.members[rows], audited.wrong[rows]
     n, hits, caught = len(inside), wrong.sum(), (inside & wrong).sum()
     size = inside.sum()
     if not n or not 0 < size < n or not 0 < hits < n:
-        return weight * candidate.score
+        return None
     difference = caught / size - (hits - caught) / (n - size)
     share = hits / n
-    return float(weight * difference / np.sqrt(share * (1 - share) * (1 / size + 1 / (n - size))))
+    return float(difference / np.sqrt(share * (1 - share) * (1 / size + 1 / (n - size))))
+
+
+def _same_claim(first: Candidate, second: Candidate) -> bool:
+    """Tell whether two candidates say the same of the same samples.
+
+    What lies in images and a property of the whole of them are two claims even about the same samples, with two tests: snow
+    is bright, and only imposing the brightness tells that it is the snow.
+    """
+    same_kind = (first.property is None) == (second.property is None)
+    return same_kind and _same(first.members, second.members)
 
 
 def _same(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> bool:

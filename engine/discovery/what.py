@@ -26,8 +26,13 @@ MOST_GROUPS = 3
 """Groups proposed for a class because of errors."""
 ALIKE = 0.5
 """Groups without more errors than others are proposed from this likeness on: shortcuts that cause no error yet."""
-WORTH_JOINING = 1.2
-"""Groups of one level are taken together where that scores this many times as well as the best of them alone."""
+ALIKE_TOO = 0.25
+"""Groups of at least this likeness join the most alike one where all of them together still reach `ALIKE`."""
+WORTH_JOINING = 1.1
+"""Groups are taken together where that scores this many times as well as the best of them alone."""
+AS_GOOD = 0.95
+"""Of the best unions of each level that score at least this share of the best of all, the largest is taken: a habit that now and then hits the right
+class has its samples among the right ones too."""
 MOST_COMPARED = 40
 """Classes, the most frequent predictions first, whose groups are compared image by image: a second each."""
 SAME = 0.5
@@ -132,12 +137,17 @@ def _with_errors(
     joined = {level: _joined(counts[levels == level], caught[levels == level], hits, n) for level in LEVELS}
     largest = np.max([singles.max(axis=0), *(values.max(axis=0) for values, _ in joined.values())], axis=0)
     chosen = [(float(singles[k, 0]), groups[:, k]) for k in np.argsort(-singles[:, 0], kind="stable")]
-    level = max(LEVELS, key=lambda level: joined[level][0][:, 0].max())
-    values, order = joined[level]
-    together = float(values[:, 0].max())
-    if together >= WORTH_JOINING * chosen[0][0]:
-        taken = np.flatnonzero(levels == level)[order[: int(values[:, 0].argmax()) + 1, 0]]
-        chosen.insert(0, (together, np.asarray(groups[:, taken].any(axis=1))))
+    together = max(float(values[:, 0].max()) for values, _ in joined.values())
+    if together > 0 and together >= WORTH_JOINING * chosen[0][0]:
+        unions = []
+        for level, (values, order) in joined.items():
+            last = int(values[:, 0].argmax())
+            if values[last, 0] >= AS_GOOD * together:
+                of_level = np.flatnonzero(levels == level)[order[: last + 1, 0]]
+                taken = np.asarray(groups[:, of_level].any(axis=1))
+                unions.append((int(taken.sum()), float(values[last, 0]), taken))
+        _, value, taken = max(unions, key=lambda union: union[:2])
+        chosen.insert(0, (value, taken))
     found: list[Candidate] = []
     for value, inside_group in chosen:
         p_value = float(familywise(np.array([value]), largest[1:])[0])
@@ -191,16 +201,20 @@ def _alike(
     found: list[Candidate],
     likeness: Likeness,
 ) -> list[Candidate]:
-    """Return the group of the greatest likeness, if it is great and not proposed already."""
-    best: Candidate | None = None
-    for members in groups:
-        value = likeness.of(members, None)
-        if value is not None and value >= ALIKE and (best is None or value > (best.likeness or 0)):
-            says = "looking at near-identical content"
-            best = Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)
-    if best is None or any(jaccard(best.members, other.members) >= SAME for other in found):
+    """Return the group of the greatest likeness, with the groups that show the same, if it is not proposed already."""
+    measured = [(likeness.of(members, None) or 0.0, members) for members in groups]
+    measured = sorted((one for one in measured if one[0] >= ALIKE_TOO), key=lambda one: -one[0])
+    if not measured or measured[0][0] < ALIKE:
         return []
-    return [best]
+    value, members = measured[0]
+    for _, more in measured[1:]:
+        together = likeness.of(members | more, None)
+        if together is not None and together >= ALIKE:
+            value, members = together, members | more
+    if any(jaccard(members, other.members) >= SAME for other in found):
+        return []
+    says = "looking at near-identical content"
+    return [Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)]
 
 
 def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -265,6 +265,10 @@ def _candidate(
     evidence = {"support": float(inside.mean()), "lift": rate / other if other else float("nan")}
     if any(term.column.origin == "map" for term in chosen):
         evidence["map_terms"] = float(sum(term.column.origin == "map" for term in chosen))
+    whole = images[0] if len(images) == len(chosen) else None
+    by_calls = whole is not None and question.outcome == "called" and audited.labelled.any()
+    if by_calls:
+        evidence["by_false_calls"] = 1.0  # what the effect is measured by
     return Candidate(
         "who",
         question.class_index,
@@ -274,6 +278,9 @@ def _candidate(
         p_value,
         tuple(term.condition for term in chosen),
         says="with " + " and ".join(term.text for term in chosen),
-        property=images[0] if len(images) == len(chosen) else None,
+        property=whole,
+        holds=holds
+        if whole is not None and question.outcome == "called" and audited.labelled.any()
+        else None,
         evidence=evidence,
     )

@@ -31,7 +31,7 @@ from engine.verifying.transplant import (
     transplants,
 )
 from engine.verifying.trials import LOOKS, conduct
-from engine.verifying.verdicts import NEAR_IDENTICAL, judge
+from engine.verifying.verdicts import judge, near_identical
 
 ON_OBJECT = 0.5
 """Share of the attention from which on an image attends to its object."""
@@ -135,11 +135,10 @@ class Case:
         rest = self._ids(
             "s.pred = $class AND s.correct IS DISTINCT FROM FALSE AND s.sample_id NOT IN (SELECT unnest($ids))"
         )
-        likeness = self.finding.likeness
         on_object = self._attending_to_object() if self.finding.property is None else set()
         if len(on_object.intersection(rest)) >= FEWEST_OTHERS:
             rest = [sample_id for sample_id in rest if sample_id in on_object]
-        elif likeness is not None and likeness >= NEAR_IDENTICAL and rest:
+        elif near_identical(self.finding) and rest:
             rest = self._unlike(rest)
         return self._stock(rest, "others") if len(rest) >= FEWEST_OTHERS else None
 

@@ -9,9 +9,9 @@ from itertools import count
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.interventions import IMPOSE, take_the_rest
+from engine.interventions import IMPOSE, Pixels, take_the_rest
 from engine.verifying.intervals import Outcome
-from engine.verifying.subjects import Stock
+from engine.verifying.subjects import Stock, Subject
 from engine.verifying.trials import Trial
 
 
@@ -31,17 +31,16 @@ def impositions(
             are compared with.
         class_index: The class that the property should lead to.
     """
-    impose = IMPOSE[name]
     for at in count():
         receiver, donor, control = receivers.get(at), donors.turn(at), receivers.turn(at + 1)
         if receiver is None or donor is None or control is None or control is receiver:
             return
-        views = [impose(receiver.view, donor.view), impose(receiver.view, control.view)]
+        views = [_taken(name, receiver, donor), _taken(name, receiver, control)]
         other = None if others is None else others.turn(at)
         views.append(
-            take_the_rest(name, receiver.view, donor.view)
+            take_the_rest(name, receiver.view, donor.view, receiver.surroundings(), donor.surroundings())
             if other is None
-            else impose(receiver.view, other.view)
+            else _taken(name, receiver, other)
         )
         yield Trial(views, partial(_became, class_index=class_index))
 
@@ -52,7 +51,6 @@ def changes(name: str, donors: Stock, receivers: Stock, class_index: int) -> Ite
     The control takes on that of another image of the finding, which is as much of a change of the pixels but not of
     what the finding says.
     """
-    impose = IMPOSE[name]
 
     def left(predicted: NDArray[np.int64]) -> Outcome:
         gone = (predicted != class_index).tolist()
@@ -62,7 +60,16 @@ def changes(name: str, donors: Stock, receivers: Stock, class_index: int) -> Ite
         donor, usual, alike = donors.get(at), receivers.turn(at), donors.turn(at + 1)
         if donor is None or usual is None or alike is None or alike is donor:
             return
-        yield Trial([impose(donor.view, usual.view), impose(donor.view, alike.view)], left)
+        yield Trial([_taken(name, donor, usual), _taken(name, donor, alike)], left)
+
+
+def _taken(name: str, subject: Subject, example: Subject) -> Pixels:
+    """Return a subject's view with the property of another, as the surroundings of the two show it.
+
+    A property of the whole image shows beside the object too. Taken from the whole, the orange of a fox would be laid over
+    everything as if it were a tint.
+    """
+    return IMPOSE[name](subject.view, example.view, subject.surroundings(), example.surroundings())
 
 
 def _became(predicted: NDArray[np.int64], class_index: int) -> Outcome:

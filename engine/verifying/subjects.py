@@ -15,12 +15,14 @@ from cache.maps import grid_of
 from cache.profiles import maps
 from cache.schema import MASK_SIZE
 from engine.images import SampleError, decode
-from engine.interventions import Pixels
+from engine.interventions import Mask, Pixels
 from engine.verifying.patches import Density, Patch, attended_window, mass_by_place, mass_in
 from engine.verifying.reopening import Predictor, Reader
 
 CHUNK = 40
 """Images that are read together: as many as the first look at a test needs."""
+LEAST_AROUND = 0.1
+"""Least share of the view that lies beside an object: of an object that fills the view there are no surroundings."""
 IN_THE_WAY = 0.25
 """Largest share of a receiving image's object (where none is known, of its attended mass) that a patch may cover."""
 
@@ -61,6 +63,20 @@ class Subject:
         if density is None:
             density = np.zeros((1, 1))
         return np.flatnonzero(mass_by_place(density, patch).ravel() <= IN_THE_WAY + 1e-9)
+
+    def surroundings(self) -> Mask | None:
+        """Return the pixels beside the known object; None where they cannot be told, and the whole view must do.
+
+        Where no object is known they are the half of the view that the model attends to least.
+        """
+        density = self.attention if self.body is None else self.body
+        if density is None:
+            return None
+        free = density <= (0.0 if self.body is not None else np.median(density))
+        height, width = self.size
+        rows, columns = (np.arange(n) * density.shape[0] // n for n in (height, width))
+        beside: Mask = free[np.ix_(rows, columns)]
+        return beside if beside.mean() >= LEAST_AROUND else None
 
     def window(self) -> Patch | None:
         """Return the box around the component that the model attends to most; None without a map."""

@@ -34,8 +34,8 @@ PILOT = 16
 """Images on which the shape of the patch is chosen; the test itself is made on others."""
 PILOT_SHARE = 4
 """The pilot takes at most one in so many of the receiving images."""
-FRAME_SIDE = 1.2
-"""A frame is tried where each edge of it holds so many times the mass of an even map."""
+FRAMED = 1.2
+"""A frame is tried where the edges hold so many times the mass of an even map: a model may look at one side of it more."""
 FEWEST_OTHERS = 5
 """Fewer other images of the class are none to compare with: the finding's own second windows stand in for them."""
 
@@ -65,7 +65,7 @@ def shapes_of(finding: Finding, donors: list[Subject]) -> list[Shape]:
 
     A finding with a box is cut along it, and pasted in its place or where there is room. Content that moves about is cut around each donor's attended component; since
     backgrounds are spread over the view, strips and a square are tried as well, where they hold most of the mass.
-    A frame is tried where all four edges are attended to.
+    A frame is tried where the edges are attended to.
     """
     maps = [donor.attention for donor in donors if donor.attention is not None]
     mean = np.mean(maps, axis=0) if maps else None
@@ -90,9 +90,7 @@ def _heaviest_of(donor: Subject, size: Patch) -> Patch | None:
 
 
 def _is_frame(mean: Density) -> bool:
-    width = FRAME_PATCH.ring
-    edges = ((0, 0, 1, width), (0, 1 - width, 1, 1), (0, 0, width, 1), (1 - width, 0, 1, 1))
-    return all(mass_in(mean, Patch(edge)) > FRAME_SIDE * width for edge in edges)
+    return mass_in(mean, FRAME_PATCH) > FRAMED * FRAME_PATCH.area
 
 
 def choose_shape(

@@ -14,6 +14,8 @@ OUTSIDE_OBJECT = 0.7
 """Outside the object: at least this share of the attended mass lies outside the known object."""
 NEAR_IDENTICAL = 0.6
 """Near-identical: the likeness from image to image is at least this, as stamps have it and living things have not."""
+MOVING_IDENTICAL = 0.5
+"""The same for content that moves about: even the same sticker is not found again in every window."""
 ORDER: tuple[Verdict, ...] = ("shortcut", "relied on", "untested", "inconclusive", "refuted")
 """What is listed first."""
 
@@ -67,12 +69,18 @@ def not_the_object(finding: Finding) -> list[str]:
         return found  # a property of the whole image lies nowhere: what the maps say is about something else
     if finding.outside_object is not None and finding.outside_object >= OUTSIDE_OBJECT:
         found.append(f"{finding.outside_object:.0%} of the attention lies outside the known object.")
-    if finding.likeness is not None and finding.likeness >= NEAR_IDENTICAL:
+    if near_identical(finding):
         found.append(
             f"It is near-identical from image to image (likeness {finding.likeness:.2f}), as stamps are and living "
             "things are not."
         )
     return found
+
+
+def near_identical(finding: Finding) -> bool:
+    """Tell whether a finding's content is as alike from image to image as stamps are."""
+    least = MOVING_IDENTICAL if finding.box is None else NEAR_IDENTICAL
+    return finding.likeness is not None and finding.likeness >= least
 
 
 def reranked(findings: Iterable[Finding], wrong: int) -> tuple[Finding, ...]:

@@ -138,6 +138,21 @@ def test_each_property_comes_near_the_example() -> None:
         assert found == pytest.approx(wanted, rel=0.25, abs=0.01)
 
 
+def test_what_is_imposed_is_what_the_surroundings_show() -> None:
+    fox, husky = np.full((2, 40, 40, 3), 120, np.uint8)
+    around = ~square(40, 40)
+    fox[~around], husky[~around] = (220, 110, 20), (90, 90, 100)
+    # The orange of a fox is no tint of its surroundings.
+    given = take_colours(husky, fox, around, around)
+    np.testing.assert_allclose(given[around].mean(axis=0), 120, atol=1)
+    assert abs(take_colours(husky, fox)[around].mean(axis=0) - 120).max() > 3
+    tinted = (0.7 * husky + 0.3 * np.array([40, 160, 220])).astype(np.uint8)
+    given = take_colours(fox, tinted, around, around)
+    np.testing.assert_allclose(given[around].mean(axis=0), tinted[around].mean(axis=0), atol=1)
+    dark = (husky * 0.5).astype(np.uint8)
+    assert abs(take_brightness(fox, dark, around, around)[around].mean() - 60) < 2
+
+
 @pytest.mark.parametrize("name", IMPOSE)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_property_takes_grey_and_colour_and_flat_views(name: str, channels: int) -> None:

@@ -14,6 +14,7 @@ from cache.intervals import newcombe, wilson
 from engine.verifying.intervals import Outcome, difference, paired_newcombe, rate_of
 from engine.verifying.trials import EARLY, LOOKS, Trial, conduct, decided
 from engine.verifying.verdicts import (
+    MOVING_IDENTICAL,
     NEAR_IDENTICAL,
     OUTSIDE_OBJECT,
     REFUTED,
@@ -78,6 +79,8 @@ def test_the_edges_of_every_threshold() -> None:
     assert with_(**nothing, outside_object=OUTSIDE_OBJECT - TINY) == "relied on"
     assert with_(**nothing, likeness=NEAR_IDENTICAL) == "shortcut"
     assert with_(**nothing, likeness=NEAR_IDENTICAL - TINY) == "relied on"
+    assert with_(**nothing, box=None, likeness=MOVING_IDENTICAL) == "shortcut"
+    assert with_(**nothing, box=None, likeness=MOVING_IDENTICAL - TINY) == "relied on"
 
 
 def test_refuted_needs_both_tests_below_the_threshold() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 
 from engine.discovery import what, who
 from engine.discovery.audited import Audited, Column
+from engine.discovery.candidates import Candidate
+from engine.discovery.merging import measured, merge
 from engine.discovery.spray import spectral_clusters
 from tests.seeding import rng
 
@@ -86,6 +89,75 @@ def test_a_tint_is_a_rule_that_leads_to_the_class() -> None:
     assert tinted[called.members].mean() > 0.95
     assert called.members[tinted & (pred == 0)].mean() > 0.8
     assert len(called.conditions) == 1, "one term says it all"
+
+
+def test_of_unions_as_good_as_the_best_the_largest_is_taken() -> None:
+    rng = np.random.default_rng(4)
+    n = 360
+    kind = (
+        np.arange(n) // 2 % 6
+    )  # three kinds of one habit, one of them hits the right class more often, and three without
+    features = np.eye(64)[kind] + rng.normal(0, 0.05, (n, 64))
+    rates = np.array([0.8, 0.8, 0.5, 0.05, 0.05, 0.05])
+    a = audited(n, [], np.zeros(n), rng.random(n) < rates[kind], features)
+    (best, *_) = what._with_errors(a, 0, *what.WhatSearch(a)._groups(0))
+    np.testing.assert_array_equal(best.members, kind < 3)
+
+
+def test_groups_without_errors_are_not_joined() -> None:
+    label = np.zeros(120)
+    label[:24] = 1
+    a = audited(120, [], np.zeros(120), label, np.eye(64)[np.zeros(120, int)])
+    assert what._with_errors(a, 0, np.arange(120), (label == 0)[:, None], np.array([2])) == []
+
+
+def test_groups_that_show_the_same_join_the_most_alike_one() -> None:
+    a = audited(60, [], np.zeros(60), np.zeros(60))
+    core, same, other, unlike = (np.arange(60) // 15 == k for k in range(4))
+
+    class Measured:
+        def of(self, members: np.ndarray, box: object) -> float:
+            """Return the likeness of the core and what shows the same; what is unlike spoils it."""
+            if not (members & core).any():
+                return 0.3 if (members & (same | other)).any() else 0.1
+            return 0.2 if (members & other).any() else 0.55 if (members & same).any() else 0.7
+
+    groups = [unlike, other, same, core]
+    (found,) = what._alike(a, 0, groups, [], Measured())
+    np.testing.assert_array_equal(found.members, core | same)
+    assert found.likeness == 0.55
+    assert what._alike(a, 0, [other, unlike], [], Measured()) == []
+    assert what._alike(a, 0, groups, [replace(found, members=core | same)], Measured()) == []
+
+
+def test_a_tint_s_effect_is_false_calls_and_stays_apart_from_content() -> None:
+    n = 400
+    tinted = np.arange(n) % 4 == 0
+    label = np.arange(n) // 4 % 2
+    pred = np.where(
+        tinted, 0, 1
+    )  # all that is called 0 has the tint: errors among it have nothing to compare with
+    a = audited(n, [], pred, label)
+    tint = Candidate("who", 0, "called", tinted & (pred == 0), 9.0, 0.01, property="hue", holds=tinted)
+    effect = measured(a, tint, held_back=False)
+    assert (effect.rate, effect.other_rate) == (1.0, 0.0)
+    assert measured(a, replace(tint, holds=None), held_back=False).p_value is None
+    content = Candidate("what", 0, "wrong", tint.members, 5.0, 0.01)
+    assert len(merge(a, [tint, content])) == 2
+    assert len(merge(a, [content, replace(content)])) == 1
+
+
+def test_a_small_region_does_not_speak_for_a_large_group() -> None:
+    n = 400
+    habit = np.arange(n) // 2 % 2 == 0
+    a = audited(n, [], np.zeros(n), habit.astype(int))
+    group = Candidate("what", 0, "wrong", habit, 9.0, 0.01)
+    edge = Candidate("where", 0, "wrong", habit & (np.arange(n) < 60), 4.0, 0.01, box=(0, 0, 0.5, 0.2))
+    whole = replace(edge, members=habit & (np.arange(n) > 40))
+    (one,) = merge(a, [edge, group])
+    assert one.best is group
+    (one,) = merge(a, [whole, group])
+    assert one.best is whole
 
 
 def test_chance_gives_no_rule() -> None:

@@ -101,7 +101,7 @@ def test_too_few_images_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_matches_equal_the_slow_way() -> None:
-    windows = rng.random((4, 13, 14, 3)).astype(np.float32)
+    windows = rng.random((4, 21, 22, 3)).astype(np.float32)
     T = module.TEMPLATE
 
     def best(i: int, j: int, y: int, x: int) -> float:
@@ -119,8 +119,8 @@ def test_matches_equal_the_slow_way() -> None:
         [
             max(
                 np.median([best(i, j, y, x) for j in range(4) if j != i])
-                for y in range(0, 13 - T + 1, module.STRIDE)
-                for x in range(0, 14 - T + 1, module.STRIDE)
+                for y in range(0, 21 - T + 1, module.STRIDE)
+                for x in range(0, 22 - T + 1, module.STRIDE)
             )
             for i in range(4)
         ]
