@@ -90,6 +90,17 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .gl-table td {{ padding: .3rem .6rem .3rem 0; border-top: 1px solid color-mix(in srgb, currentColor 9%, transparent); overflow-wrap: anywhere; }}
 .gl-table .figure {{ text-align: right; white-space: nowrap; }}
 .gl-table .name {{ opacity: .66; white-space: nowrap; }}
+.gl-help {{ position: relative; cursor: help; text-decoration: underline dotted color-mix(in srgb, currentColor 45%, transparent); text-underline-offset: 3px; }}
+.gl-help:focus-visible {{ outline: 2px solid {PALETTE.accent}; outline-offset: 2px; border-radius: 3px; }}
+.gl-help:hover::after, .gl-help:focus-visible::after {{ content: attr(data-help); position: absolute; left: 0; top: calc(100% + 6px); z-index: 30;
+  width: max-content; max-width: 21rem; padding: .55rem .7rem; border-radius: 8px; white-space: pre-line; font-weight: 400; line-height: 1.4;
+  color: #f2f5f7; background: #1d262e; box-shadow: 0 6px 22px rgba(0, 0, 0, .28); opacity: 1; }}
+td.name:has(.gl-help) {{ opacity: 1; }}
+td.name .gl-help {{ color: color-mix(in srgb, currentColor 72%, transparent); }}
+.gl-glossary td {{ vertical-align: top; padding: .5rem .9rem .5rem 0; }}
+.gl-glossary td:first-child {{ width: 9.5rem; }}
+.gl-glossary td:last-child {{ width: 14rem; padding-right: 0; }}
+.gl-glossary th {{ padding-top: 1rem; font-weight: 620; opacity: 1; font-size: .95rem; }}
 .gl-strip {{ position: relative; height: .5rem; min-width: 6rem; border-radius: .25rem;
   background: linear-gradient(90deg, transparent calc(50% - 1px), color-mix(in srgb, currentColor 45%, transparent) calc(50% - 1px) calc(50% + 1px), transparent calc(50% + 1px)),
     color-mix(in srgb, currentColor 12%, transparent); }}

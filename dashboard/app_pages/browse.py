@@ -10,6 +10,7 @@ import streamlit as st
 
 from cache import queries
 from dashboard.data import ask
+from dashboard.field_help import field_help
 from dashboard.filter_bar import filter_bar
 from dashboard.filter_fields import numbers
 from dashboard.notices import empty_selection, notices_of_run, told
@@ -86,8 +87,9 @@ def _order(context: PageContext, size: int) -> None:
         [2.4, 1.7, 2.4, 0.9, 2], vertical_alignment="bottom", gap="small"
     )
     by.selectbox(
-        "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name]
-    )
+        "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name],
+        help=field_help(choices[key].field) if key in choices else None,
+    )  # fmt: skip
     down.segmented_control(
         "Order", ["Ascending", "Descending"], key="sort_down", on_change=change, required=True,
         label_visibility="collapsed",
