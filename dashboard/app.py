@@ -12,7 +12,7 @@ if _ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from dashboard import notices, sidebar, styles  # noqa: E402
+from dashboard import notices, sidebar, styles, tour  # noqa: E402
 from dashboard.rendering import emblem  # noqa: E402
 from dashboard.session import PAGES  # noqa: E402
 
@@ -33,6 +33,7 @@ def main() -> None:
     }
     page = st.navigation(list(pages.values()), position="hidden")
     sidebar.draw(pages)
+    tour.draw(page.url_path)
     with notices.told():
         page.run()
 

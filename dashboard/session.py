@@ -39,6 +39,7 @@ PAGES: Mapping[str, PageInfo] = {
     "browse": PageInfo("app_pages/browse.py", "Browse", ":material/grid_view:", "browse"),
     "region": PageInfo("app_pages/region.py", "Region", ":material/select_all:", "region"),
     "methods": PageInfo("app_pages/methods.py", "Methods", ":material/compare:", "methods"),
+    "contact": PageInfo("app_pages/contact.py", "Contact sheet", ":material/view_comfy_alt:", "contact"),
     "sample": PageInfo("app_pages/sample.py", "Sample", ":material/image_search:", "sample"),
 }
 

@@ -14,6 +14,7 @@ from cache.manifest import Manifest
 from dashboard import data
 from dashboard.notices import plain
 from dashboard.session import param, set_params, shared_params
+from dashboard.tour import help_buttons
 
 MENU = ("overview", "findings", "browse", "region", "methods")
 _PICKER = "sidebar_run"
@@ -42,9 +43,12 @@ def draw(pages: Mapping[str, Page]) -> None:
                 filter_mode=None,
             )
         path = runs.get(name)
+        catalog = None
         if path is not None:
             with suppress(GazelakeError):  # the page itself says what is wrong
-                _facts(data.open_catalog(path).manifest)
+                catalog = data.open_catalog(path)
+                _facts(catalog.manifest)
+        help_buttons(catalog)
 
 
 _OF_ONE_RUN = (

@@ -75,6 +75,10 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .st-key-facts td {{ border: 0 !important; padding: .16rem .25rem !important; vertical-align: top; overflow-wrap: anywhere; }}
 .st-key-facts td:first-child {{ opacity: .62; width: 4.2rem; padding-right: .5rem !important; overflow-wrap: normal; }}
 .st-key-facts {{ border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); padding-top: .7rem; margin-top: .2rem; }}
+.st-key-help {{ border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); padding-top: .5rem; }}
+.st-key-help button {{ justify-content: flex-start; padding: .1rem .25rem; min-height: 1.9rem; }}
+.st-key-help button p {{ font-size: .86rem; }}
+.st-key-tour {{ position: absolute; height: 0; width: 0; overflow: visible; }}
 .st-key-chips {{ gap: .4rem; }}
 .st-key-chips button {{ min-height: 1.75rem; padding: .05rem .65rem; border-radius: 999px; }}
 .st-key-chips button p {{ font-size: .82rem; }}
@@ -119,6 +123,12 @@ td.name .gl-help {{ color: color-mix(in srgb, currentColor 72%, transparent); }}
 .gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; flex-wrap: wrap; }}
 .gl-verdict b {{ color: #fff; font-size: .8rem; width: 1.35rem; height: 1.35rem; line-height: 1.35rem; text-align: center; border-radius: 50%; flex: none; }}
 .gl-verdict span {{ overflow-wrap: anywhere; }}
+@media print {{
+  section[data-testid="stSidebar"], .stAppHeader, [data-testid="stStatusWidget"], .st-key-pages, .st-key-contact_bar .stColumn,
+  .st-key-chips, .st-key-contact_choice [data-testid="stButtonGroup"], .st-key-contact_heading > :not(:first-child) {{ display: none !important; }}
+  .stApp, .stMain, [data-testid="stAppViewContainer"] {{ position: static !important; overflow: visible !important; height: auto !important; }}
+  .stMainBlockContainer {{ padding: 0; }}
+}}
 {_FINDINGS}
 """
 

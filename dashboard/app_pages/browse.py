@@ -38,6 +38,13 @@ def show() -> None:
     context = page_context()
     with st.container(horizontal=True, vertical_alignment="center", key="browse_heading"):
         st.title("Browse")
+        if st.button(
+            "Contact sheet",
+            key="browse_contact",
+            icon=":material/view_comfy_alt:",
+            help="The surest mistakes of each class",
+        ):
+            open_page("contact", filter=context.filter)
         share_panel(context, sort_of_url(context, numbers(context))[1] if param("sort") else None)
     filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n

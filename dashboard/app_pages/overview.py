@@ -84,6 +84,8 @@ def _heading(context: PageContext, errors: bool) -> None:
             )
         if errors and st.button("See the wrong ones", key="overview_wrong", icon=":material/error_outline:"):
             open_page("browse", filter=context.filter.with_(Is("correct", False)))
+        if errors and st.button("Contact sheet", key="overview_contact", icon=":material/view_comfy_alt:"):
+            open_page("contact", filter=context.filter)
         if st.button("See the findings", key="overview_findings", icon=":material/troubleshoot:"):
             open_page("findings")
         if st.button("Browse all of these", key="overview_all", icon=":material/grid_view:"):
