@@ -32,6 +32,7 @@ def main() -> None:
         for name, info in PAGES.items()
     }
     page = st.navigation(list(pages.values()), position="hidden")
+    tour.note_visit()
     sidebar.draw(pages)
     tour.draw(page.url_path)
     with notices.told():

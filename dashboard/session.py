@@ -157,12 +157,18 @@ def current_run() -> tuple[str, Path]:
             notices.no_runs(data.runs_folder())
         st.stop()
     if not name:
-        name = max(runs, key=lambda key: _changed(runs[key]))
-        set_params(run=name)
+        name = choose_newest(runs)
     if name not in runs:
         notices.unknown_run(name, {run: link_to("overview", run=run, filter=None) for run in runs})
         st.stop()
     return name, runs[name]
+
+
+def choose_newest(runs: Mapping[str, Path]) -> str:
+    """Make the run that was changed last the current one, and return its name."""
+    name = max(runs, key=lambda key: _changed(runs[key]))
+    set_params(run=name)
+    return name
 
 
 def _changed(path: Path) -> float:

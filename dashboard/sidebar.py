@@ -13,7 +13,7 @@ from cache.errors import GazelakeError
 from cache.manifest import Manifest
 from dashboard import data
 from dashboard.notices import plain
-from dashboard.session import param, set_params, shared_params
+from dashboard.session import choose_newest, param, set_params, shared_params
 from dashboard.tour import help_buttons
 
 MENU = ("overview", "findings", "browse", "region", "methods")
@@ -23,6 +23,8 @@ _PICKER = "sidebar_run"
 def draw(pages: Mapping[str, Page]) -> None:
     """Draw the sidebar; links keep the run, the filter and the method."""
     runs = data.list_runs()
+    if runs and not param("run"):
+        choose_newest(runs)
     with st.sidebar:
         st.html('<div class="gl-brand"><span class="gl-mark"></span>Gazelake</div>')
         with st.container(key="menu", gap="xxsmall"):

@@ -61,11 +61,15 @@ STEPS = (
 )
 
 
-def draw(url_path: str) -> None:
-    """Draw the card where the tour is under way, or is offered to somebody who came without a link to anything."""
-    state = st.session_state
+def note_visit() -> None:
+    """Remember, before anything writes the address, whether somebody came without a link to anything."""
     # Whoever follows a link wants what it shows: only an address without parameters is a first visit.
-    state.setdefault(_OFFERED, not st.query_params)
+    st.session_state.setdefault(_OFFERED, not st.query_params)
+
+
+def draw(url_path: str) -> None:
+    """Draw the card where the tour is under way, or is offered."""
+    state = st.session_state
     page = next((name for name, info in PAGES.items() if info.url_path == url_path), "")
     step = int(state.get(_STEP, 0))
     data: dict[str, Any] = {
@@ -95,7 +99,11 @@ def help_buttons(catalog: Catalog | None) -> None:
             st.session_state[_STEP] = 1
             open_page(STEPS[0].page)
         if catalog is not None and st.button(
-            "What the numbers mean", key="glossary", icon=":material/menu_book:", type="tertiary"
+            "Glossary",
+            key="glossary",
+            help="What the numbers mean",
+            icon=":material/menu_book:",
+            type="tertiary",
         ):
             _glossary(catalog)
 
