@@ -37,7 +37,7 @@ FILTERS = 30
 SWITCHES = 30
 PEOPLE = 10
 CLICKS = 8
-TIMEOUT = 120_000
+TIMEOUT = 60_000
 
 SHOWN = """() => {
   const hosts = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated], .stBidiComponent, *')].filter(n => n.shadowRoot);
@@ -140,8 +140,8 @@ def pages(run: Path) -> dict[str, tuple[str, str]]:
         "Overview": (f"/?{with_run}", ".st-key-overview_reliability .main-svg"),
         "Findings": (f"/findings?{with_run}", "h1"),
         "Browse": (f"/browse?{with_run}", ".tile img"),
-        "Region": (f"/region?{with_run}", ".tile img"),
-        "Methods": (f"/methods?{with_run}", "canvas"),
+        "Region": (f"/region?{with_run}", ".picker"),
+        "Methods": (f"/methods?{with_run}", ".tile img"),
         "Contact sheet": (f"/contact?{with_run}", ".tile img"),
         "Sample": (f"/sample?{urlencode({'run': name, 'id': sample})}", ".tile img"),
     }
