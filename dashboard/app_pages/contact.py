@@ -142,7 +142,7 @@ def _other(classes: Sequence[str], row: Mapping[str, Any], by: By) -> str:
     """Name the class that the row's heading does not."""
     if by == "label":
         return f"→ {class_title(classes, row['pred'])}"
-    return f"is {class_title(classes, row['label'])}"
+    return class_title(classes, row["label"])
 
 
 def _pages(number: int, pages: int, classes: int) -> None:
