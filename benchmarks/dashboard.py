@@ -36,8 +36,8 @@ OPENINGS = 5
 FILTERS = 30
 SWITCHES = 30
 PEOPLE = 10
-CLICKS = 8
-TIMEOUT = 60_000
+CLICKS = 6
+TIMEOUT = 120_000
 
 SHOWN = """() => {
   const hosts = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated], .stBidiComponent, *')].filter(n => n.shadowRoot);
