@@ -53,8 +53,9 @@ class Field:
         low: Smallest value possible, None where unbounded.
         high: Largest value possible, None where unbounded.
         direction: Which end deserves a look.
-        description: One sentence: what it is and what a high value suggests.
+        description: One sentence: what it is.
         formula: How it is computed, in plain notation.
+        suggests: One sentence: what a high value suggests, or a low one where that is the end that deserves a look.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Field:
     direction: Direction
     description: str
     formula: str = ""
+    suggests: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plain dictionary that the manifest stores."""
@@ -261,6 +263,7 @@ SAMPLE_FIELDS = (
         "none",
         "Probability the model gives its prediction.",
         "max softmax",
+        "A high value suggests that the model is sure, rightly or not.",
     ),
     Field(
         "margin",
@@ -269,8 +272,9 @@ SAMPLE_FIELDS = (
         0,
         1,
         "lower",
-        "Lead of the predicted class over the runner-up; low means torn.",
+        "Lead of the predicted class over the runner-up.",
         "p1 − p2",
+        "A low value suggests that the model is torn, a high one that it sees no second candidate.",
     ),
     Field(
         "entropy",
@@ -279,8 +283,9 @@ SAMPLE_FIELDS = (
         0,
         1,
         "higher",
-        "How spread the prediction is; 1 is a guess.",
+        "How spread the prediction is over the classes.",
         "−Σ p ln p / ln K",
+        "A high value suggests a guess: 1 is all classes alike.",
     ),
     Field(
         "loss",
@@ -289,11 +294,32 @@ SAMPLE_FIELDS = (
         0,
         None,
         "higher",
-        "Cross-entropy of the true class; high means confidently wrong.",
+        "Cross-entropy of the true class.",
         "−ln p(label)",
+        "A high value suggests a confident mistake, or a wrong label.",
     ),
-    Field("width", "Width", "px", 1, None, "none", "Width of the original."),
-    Field("height", "Height", "px", 1, None, "none", "Height of the original."),
+    Field(
+        "width",
+        "Width",
+        "px",
+        1,
+        None,
+        "none",
+        "Width of the original.",
+        "",
+        "A high value is a large original.",
+    ),
+    Field(
+        "height",
+        "Height",
+        "px",
+        1,
+        None,
+        "none",
+        "Height of the original.",
+        "",
+        "A high value is a large original.",
+    ),
 )
 """Numbers every sample has, besides its image statistics and its metadata."""
 

@@ -12,7 +12,7 @@ if _ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from dashboard import notices, people, reviewing, saved_views, sidebar, styles  # noqa: E402
+from dashboard import notices, people, reviewing, saved_views, sidebar, styles, tour  # noqa: E402
 from dashboard.rendering import emblem  # noqa: E402
 from dashboard.session import PAGES  # noqa: E402
 
@@ -33,12 +33,14 @@ def main() -> None:
     }
     page = st.navigation(list(pages.values()), position="hidden")
     people.gate()
+    tour.note_visit()
     st.session_state[saved_views.PAGE] = next(
         name for name, one in pages.items() if one is page or one.url_path == page.url_path
     )
     if st.session_state[saved_views.PAGE] == "overview":
         saved_views.start_page("".join(st.query_params))
     sidebar.draw(pages)
+    tour.draw(page.url_path)
     said = st.container()
     try:
         with notices.told():

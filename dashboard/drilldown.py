@@ -39,6 +39,11 @@ def class_filter(base: Filter, classes: Sequence[str], row: Mapping[str, Any], c
     return chosen.with_(Is("correct", False)) if column == "wrong" else chosen
 
 
+def mistakes_filter(base: Filter, classes: Sequence[str], by: str, index: int) -> Filter:
+    """Narrow a filter to the mistakes of one class: of its own samples (``label``), or of those called it (``pred``)."""
+    return base.with_(Is("correct", False)).with_(OneOf(by, (class_value(classes, index),)))
+
+
 def range_filter(
     base: Filter, field: str, low: float, high: float, method: str | None = None, target: str | None = None
 ) -> Filter:

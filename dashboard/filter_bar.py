@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 
 from cache import queries
-from cache.fields import class_index, class_titles
+from cache.fields import class_index, class_titles, sample_fields
 from cache.filter_text import clause
 from cache.filters import Filter, Is, OneOf, Range
 from dashboard.data import ask
+from dashboard.field_help import field_help
 from dashboard.filter_fields import more_filters
 from dashboard.notices import empty_selection, plain
 from dashboard.ordering import percent_text
@@ -138,7 +139,8 @@ def _confidence(context: PageContext) -> None:
             "confidence", Range("confidence", *bounded) if any(b is not None for b in bounded) else None
         )
 
-    st.slider("Confidence", 0, 100, key=key, on_change=change, format="%d%%")
+    declared = sample_fields(context.manifest)["confidence"].field
+    st.slider("Confidence", 0, 100, key=key, on_change=change, format="%d%%", help=field_help(declared))
 
 
 def _chips(context: PageContext) -> None:

@@ -15,6 +15,7 @@ from cache.fields import Kind, sample_fields
 from cache.filters import Is, OneOf, Range, Text
 from cache.schema import META_PREFIX, SAMPLE_FIELDS, Field
 from dashboard.data import ask
+from dashboard.field_help import field_help
 from dashboard.notices import plain
 from dashboard.object_conditions import object_conditions
 from dashboard.session import TARGETS, PageContext, update_filter
@@ -197,7 +198,7 @@ def _range(context: PageContext, choice: Choice) -> None:
         key=key,
         on_change=change,
         format=scale.format,
-        help=plain(f"{choice.field.description} {choice.field.formula}".strip()),
+        help=field_help(choice.field),
     )
 
 

@@ -12,6 +12,7 @@ import streamlit as st
 from cache import queries
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, dragged_range, points_of, range_filter
+from dashboard.field_help import field_help
 from dashboard.figures import Side, distribution_figure, look_of
 from dashboard.method_choice import source_pickers
 from dashboard.notices import plain
@@ -49,7 +50,9 @@ def attention_panel(context: PageContext, labelled: bool) -> None:
                 key="overview_statistic",
                 on_change=lambda: set_params(statistic=st.session_state["overview_statistic"]),
             )
-        st.caption(plain(fields[name].description))
+        chosen_field = fields[name]
+        about = " ".join(part for part in (chosen_field.description, chosen_field.suggests) if part)
+        st.caption(plain(about), help=field_help(chosen_field))
     field = fields[name]
     title = f"{field.title} ({field.unit})" if field.unit else field.title
     with figure:

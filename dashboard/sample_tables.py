@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from cache.fields import class_title, sample_fields
+from cache.fields import SampleField, class_title, sample_fields
 from cache.manifest import Manifest
 from cache.profiles import Standing
 from cache.schema import META_PREFIX
+from dashboard.field_help import field_text, help_html
 from dashboard.ordering import number_text, percent_text
 from dashboard.rendering import PALETTE
 from dashboard.tiles import outcome_mark
@@ -69,14 +70,19 @@ def facts_html(manifest: Manifest, row: Row) -> str:
         if value is None and not name.startswith(META_PREFIX):
             continue
         text = ("yes" if value else "no") if isinstance(value, bool) else number_text(value, entry.field.unit)
-        lines.append((entry.field.title, text, entry.field.description))
+        lines.append((entry.field.title, text, _about(entry)))
     lines.append(("Original", f"{row['width']} × {row['height']} px", "Size of the upright original."))
     lines.append(("File", str(row["uri"]), "Where the original lies, below the dataset's root."))
     body = "".join(
-        f'<tr><td class="name" title="{escape(about)}">{escape(title)}</td><td>{escape(text)}</td></tr>'
+        f'<tr><td class="name">{help_html(title, about)}</td><td>{escape(text)}</td></tr>'
         for title, text, about in lines
     )
     return f'<table class="gl-table"><tbody>{body}</tbody></table>'
+
+
+def _about(entry: SampleField) -> str:
+    """Say what a value means; of texts and answers there is no range to tell."""
+    return field_text(entry.field) if entry.kind == "number" else entry.field.description
 
 
 def standings_html(standings: Sequence[Standing]) -> str:
@@ -84,7 +90,6 @@ def standings_html(standings: Sequence[Standing]) -> str:
     lines = []
     for standing in standings:
         field = standing.field
-        about = " ".join(part for part in (field.description, field.formula) if part)
         if standing.percentile is None:
             strip, place = "", "–"
         else:
@@ -96,7 +101,7 @@ def standings_html(standings: Sequence[Standing]) -> str:
             for number in (standing.value, standing.median)
         )
         lines.append(
-            f'<tr><td class="name" title="{escape(about)}">{escape(field.title)}</td><td class="figure">{value}</td>'
+            f'<tr><td class="name">{help_html(field.title, field_text(field))}</td><td class="figure">{value}</td>'
             f'<td style="width:40%">{strip}</td><td class="figure">{place}</td><td class="figure">{median}</td></tr>'
         )
     head = (

@@ -39,6 +39,7 @@ PAGES: Mapping[str, PageInfo] = {
     "region": PageInfo("app_pages/region.py", "Region", ":material/select_all:", "region"),
     "methods": PageInfo("app_pages/methods.py", "Methods", ":material/compare:", "methods"),
     "reviews": PageInfo("app_pages/reviews.py", "Reviews", ":material/rate_review:", "reviews"),
+    "contact": PageInfo("app_pages/contact.py", "Contact sheet", ":material/view_comfy_alt:", "contact"),
     "sample": PageInfo("app_pages/sample.py", "Sample", ":material/image_search:", "sample"),
 }
 
@@ -156,12 +157,18 @@ def current_run() -> tuple[str, Path]:
             notices.no_runs(data.runs_folder())
         st.stop()
     if not name:
-        name = data.latest_run(runs) or ""
-        set_params(run=name)
+        name = choose_newest(runs)
     if name not in runs:
         notices.unknown_run(name, {run: link_to("overview", run=run, filter=None) for run in runs})
         st.stop()
     return name, runs[name]
+
+
+def choose_newest(runs: Mapping[str, Path]) -> str:
+    """Make the run that was changed last the current one, and return its name."""
+    name = data.latest_run(runs) or ""
+    set_params(run=name)
+    return name
 
 
 def page_context() -> PageContext:

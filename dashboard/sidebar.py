@@ -13,7 +13,8 @@ from cache.errors import GazelakeError
 from cache.manifest import Manifest
 from dashboard import data, people, saved_views
 from dashboard.notices import plain
-from dashboard.session import param, set_params, shared_params
+from dashboard.session import choose_newest, param, set_params, shared_params
+from dashboard.tour import help_buttons
 
 MENU = ("overview", "findings", "browse", "region", "methods", "reviews")
 _PICKER = "sidebar_run"
@@ -22,6 +23,8 @@ _PICKER = "sidebar_run"
 def draw(pages: Mapping[str, Page]) -> None:
     """Draw the sidebar; links keep the run, the filter and the method."""
     runs = data.list_runs()
+    if runs and not param("run"):
+        choose_newest(runs)
     with st.sidebar:
         st.html('<div class="gl-brand"><span class="gl-mark"></span>Gazelake</div>')
         with st.container(key="menu", gap="xxsmall"):
@@ -43,10 +46,13 @@ def draw(pages: Mapping[str, Page]) -> None:
             )
         path = runs.get(name)
         people.badge()
+        catalog = None
         if path is not None:
             saved_views.save_view(path)
             with suppress(GazelakeError):  # the page itself says what is wrong
-                _facts(data.open_catalog(path).manifest)
+                catalog = data.open_catalog(path)
+                _facts(catalog.manifest)
+        help_buttons(catalog)
 
 
 _OF_ONE_RUN = (

@@ -75,6 +75,10 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .st-key-facts td {{ border: 0 !important; padding: .16rem .25rem !important; vertical-align: top; overflow-wrap: anywhere; }}
 .st-key-facts td:first-child {{ opacity: .62; width: 4.2rem; padding-right: .5rem !important; overflow-wrap: normal; }}
 .st-key-facts {{ border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); padding-top: .7rem; margin-top: .2rem; }}
+.st-key-help {{ border-top: 1px solid color-mix(in srgb, currentColor 12%, transparent); padding-top: .5rem; }}
+.st-key-help button {{ justify-content: flex-start; padding: .1rem .25rem; min-height: 1.9rem; }}
+.st-key-help button p {{ font-size: .86rem; }}
+.st-key-tour {{ position: absolute; height: 0; width: 0; overflow: visible; }}
 .st-key-chips {{ gap: .4rem; }}
 .st-key-chips button {{ min-height: 1.75rem; padding: .05rem .65rem; border-radius: 999px; }}
 .st-key-chips button p {{ font-size: .82rem; }}
@@ -99,6 +103,17 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .gl-table td {{ padding: .3rem .6rem .3rem 0; border-top: 1px solid color-mix(in srgb, currentColor 9%, transparent); overflow-wrap: anywhere; }}
 .gl-table .figure {{ text-align: right; white-space: nowrap; }}
 .gl-table .name {{ opacity: .66; white-space: nowrap; }}
+.gl-help {{ position: relative; cursor: help; text-decoration: underline dotted color-mix(in srgb, currentColor 45%, transparent); text-underline-offset: 3px; }}
+.gl-help:focus-visible {{ outline: 2px solid {PALETTE.accent}; outline-offset: 2px; border-radius: 3px; }}
+.gl-help:hover::after, .gl-help:focus-visible::after {{ content: attr(data-help); position: absolute; left: 0; top: calc(100% + 6px); z-index: 30;
+  width: max-content; max-width: 21rem; padding: .55rem .7rem; border-radius: 8px; white-space: pre-line; font-weight: 400; line-height: 1.4;
+  color: #f2f5f7; background: #1d262e; box-shadow: 0 6px 22px rgba(0, 0, 0, .28); opacity: 1; }}
+td.name:has(.gl-help) {{ opacity: 1; }}
+td.name .gl-help {{ color: color-mix(in srgb, currentColor 72%, transparent); }}
+.gl-glossary td {{ vertical-align: top; padding: .5rem .9rem .5rem 0; }}
+.gl-glossary td:first-child {{ width: 9.5rem; }}
+.gl-glossary td:last-child {{ width: 14rem; padding-right: 0; }}
+.gl-glossary th {{ padding-top: 1rem; font-weight: 620; opacity: 1; font-size: .95rem; }}
 .gl-strip {{ position: relative; height: .5rem; min-width: 6rem; border-radius: .25rem;
   background: linear-gradient(90deg, transparent calc(50% - 1px), color-mix(in srgb, currentColor 45%, transparent) calc(50% - 1px) calc(50% + 1px), transparent calc(50% + 1px)),
     color-mix(in srgb, currentColor 12%, transparent); }}
@@ -117,6 +132,12 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; flex-wrap: wrap; }}
 .gl-verdict b {{ color: #fff; font-size: .8rem; width: 1.35rem; height: 1.35rem; line-height: 1.35rem; text-align: center; border-radius: 50%; flex: none; }}
 .gl-verdict span {{ overflow-wrap: anywhere; }}
+@media print {{
+  section[data-testid="stSidebar"], .stAppHeader, [data-testid="stStatusWidget"], .st-key-pages, .st-key-contact_bar .stColumn,
+  .st-key-chips, .st-key-contact_choice [data-testid="stButtonGroup"], .st-key-contact_heading > :not(:first-child) {{ display: none !important; }}
+  .stApp, .stMain, [data-testid="stAppViewContainer"] {{ position: static !important; overflow: visible !important; height: auto !important; }}
+  .stMainBlockContainer {{ padding: 0; }}
+}}
 {_FINDINGS}
 """
 

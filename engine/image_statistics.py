@@ -85,6 +85,7 @@ def _take_apart(pixels: NDArray[np.uint8]) -> Planes:
         "none",
         "Mean lightness of the model's view: 0 is black, 1 is white.",
         "mean(Y), Y = 0.299 R + 0.587 G + 0.114 B",
+        "A high value suggests snow, sky or overexposure.",
     )
 )
 def _brightness(planes: Planes) -> float:
@@ -101,6 +102,7 @@ def _brightness(planes: Planes) -> float:
         "none",
         "Standard deviation of lightness over the model's view: near 0 is fog, 0.5 is half black and half white.",
         "std(Y)",
+        "A high value suggests hard light or a drawing, a low one fog.",
     )
 )
 def _contrast(planes: Planes) -> float:
@@ -117,6 +119,7 @@ def _contrast(planes: Planes) -> float:
         "none",
         "Mean colourfulness of the model's view: 0 is grey, 1 is pure colour.",
         "mean((max − min) / max) over R, G, B",
+        "A high value suggests vivid or artificial colour.",
     )
 )
 def _saturation(planes: Planes) -> float:
@@ -133,6 +136,7 @@ def _saturation(planes: Planes) -> float:
         "none",
         "Direction of the mean colour on the colour circle: 0 red, 120 green, 240 blue; missing where the mean is grey.",
         "atan2(√3/2 (G − B), R − (G + B)/2) of the mean colour: the circular mean of hue weighted by chroma",
+        "A direction: neither end suggests more than the colour it names.",
     )
 )
 def _hue(planes: Planes) -> float:
@@ -149,8 +153,9 @@ def _hue(planes: Planes) -> float:
         0,
         1,
         "lower",
-        "Strength of fine detail in the model's view: low means blurred, out of focus or enlarged.",
+        "Strength of fine detail in the model's view.",
         "root mean square of the Laplacian (4Y − the four neighbours) / 4 over inner pixels",
+        "A low value suggests blur, bad focus or enlargement, a high one texture or noise.",
     )
 )
 def _sharpness(planes: Planes) -> float:

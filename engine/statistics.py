@@ -111,9 +111,11 @@ def measure(maps: Tensor, mask: Tensor | None = None, boxes: Tensor | None = Non
     )
 
 
-def _share(name: str, title: str, direction: Direction, description: str, formula: str) -> Field:
+def _share(
+    name: str, title: str, direction: Direction, description: str, formula: str, suggests: str
+) -> Field:
     """Return a field without unit that runs from 0 to 1."""
-    return Field(name, title, "", 0, 1, direction, description, formula)
+    return Field(name, title, "", 0, 1, direction, description, formula, suggests)
 
 
 @register(
@@ -124,8 +126,9 @@ def _share(name: str, title: str, direction: Direction, description: str, formul
         0,
         None,
         "none",
-        "How much positive attribution the map holds in all; large where the evidence for the class is strong.",
+        "How much positive attribution the map holds in all.",
         "Σ max(M, 0)",
+        "A high value suggests strong evidence for the class.",
     ),
     share=False,
 )
@@ -143,6 +146,7 @@ def _mass_total(grid: Grid) -> Tensor:
         "none",
         "How much attribution speaks against the class; 0 for methods that keep the positive part only.",
         "Σ max(−M, 0)",
+        "A high value suggests that much of the image argues for another class.",
     ),
     share=False,
 )
@@ -155,8 +159,9 @@ def _mass_negative(grid: Grid) -> Tensor:
         "entropy",
         "Map entropy",
         "higher",
-        "How evenly the mass is spread; 1 is everywhere alike, so a high value suggests that the model looks at nothing in particular.",
+        "How evenly the mass is spread; 1 is everywhere alike.",
         "−Σ p ln p / ln 196",
+        "A high value suggests that the model looks at nothing in particular.",
     )
 )
 def _entropy(grid: Grid) -> Tensor:
@@ -169,8 +174,9 @@ def _entropy(grid: Grid) -> Tensor:
         "gini",
         "Gini index",
         "higher",
-        "How unequal the cells are; a high value suggests that a few cells decide.",
+        "How unequal the cells are; 0 is everywhere alike.",
         "Σ (2i − 197) p₍ᵢ₎ / 196, p ascending",
+        "A high value suggests that a few cells decide.",
     )
 )
 def _gini(grid: Grid) -> Tensor:
@@ -183,8 +189,9 @@ def _gini(grid: Grid) -> Tensor:
         "centroid_x",
         "Centroid, across",
         "none",
-        "Centre of the mass from left to right; a high value means the right.",
+        "Centre of the mass from left to right.",
         "Σ p x",
+        "A high value means the right.",
     )
 )
 def _centroid_x(grid: Grid) -> Tensor:
@@ -196,8 +203,9 @@ def _centroid_x(grid: Grid) -> Tensor:
         "centroid_y",
         "Centroid, down",
         "none",
-        "Centre of the mass from top to bottom; a high value means the bottom.",
+        "Centre of the mass from top to bottom.",
         "Σ p y",
+        "A high value means the bottom.",
     )
 )
 def _centroid_y(grid: Grid) -> Tensor:
@@ -212,8 +220,9 @@ def _centroid_y(grid: Grid) -> Tensor:
         0,
         math.sqrt(0.5),
         "higher",
-        "Root mean square distance of the mass from its centre, in sides of the image; a high value suggests scattered attention.",
+        "Root mean square distance of the mass from its centre, in sides of the image.",
         "√(Σ p ((x − x̄)² + (y − ȳ)²))",
+        "A high value suggests scattered attention.",
     )
 )
 def _spread(grid: Grid) -> Tensor:
@@ -229,8 +238,9 @@ def _spread(grid: Grid) -> Tensor:
         "peak_x",
         "Peak, across",
         "none",
-        "Where the largest cell lies from left to right; a high value means the right.",
+        "Where the largest cell lies from left to right.",
         "x of argmax p (centre of its plateau)",
+        "A high value means the right.",
     )
 )
 def _peak_x(grid: Grid) -> Tensor:
@@ -242,8 +252,9 @@ def _peak_x(grid: Grid) -> Tensor:
         "peak_y",
         "Peak, down",
         "none",
-        "Where the largest cell lies from top to bottom; a high value means the bottom.",
+        "Where the largest cell lies from top to bottom.",
         "y of argmax p (centre of its plateau)",
+        "A high value means the bottom.",
     )
 )
 def _peak_y(grid: Grid) -> Tensor:
@@ -258,8 +269,9 @@ def _peak_y(grid: Grid) -> Tensor:
         0,
         0.5,
         "lower",
-        "Smallest share of the image that holds half the mass; a low value suggests a small cue.",
+        "Smallest share of the image that holds half the mass.",
         "smallest k / 196 with the k largest p summing to ½, interpolated",
+        "A low value suggests a small cue, a high one that attention is everywhere.",
     )
 )
 def _area50(grid: Grid) -> Tensor:
@@ -277,8 +289,9 @@ def _area50(grid: Grid) -> Tensor:
         "border_mass",
         "Border mass",
         "higher",
-        "Share of the mass in the outer eighth all round (44 % of the area); a high value suggests a frame, a watermark or the background.",
+        "Share of the mass in the outer eighth all round (44 % of the area).",
         "Σ p over the outer eighth",
+        "A high value suggests a frame, a watermark or the background.",
     )
 )
 def _border_mass(grid: Grid) -> Tensor:
@@ -290,8 +303,9 @@ def _border_mass(grid: Grid) -> Tensor:
         "center_mass",
         "Centre mass",
         "lower",
-        "Share of the mass in the middle half of each side (25 % of the area); a low value suggests that the object is passed over.",
+        "Share of the mass in the middle half of each side (25 % of the area).",
         "Σ p over the middle half of each side",
+        "A low value suggests that the object is passed over, a high one that the middle decides.",
     )
 )
 def _center_mass(grid: Grid) -> Tensor:
@@ -303,8 +317,9 @@ def _center_mass(grid: Grid) -> Tensor:
         "corner_mass",
         "Corner mass",
         "higher",
-        "Largest share of the mass in one of the four quarter-by-quarter corners (6 % of the area each); a high value suggests a tag or a logo.",
+        "Largest share of the mass in one of the four quarter-by-quarter corners (6 % of the area each).",
         "max over corners of Σ p",
+        "A high value suggests a tag or a logo.",
     )
 )
 def _corner_mass(grid: Grid) -> Tensor:
@@ -319,8 +334,9 @@ def _corner_mass(grid: Grid) -> Tensor:
         1,
         CELLS // 4,
         "higher",
-        "Separate areas above half the peak, diagonal neighbours joined; a high value suggests scattered evidence.",
+        "Separate areas above half the peak, diagonal neighbours joined.",
         "connected components of p > ½ max p",
+        "A high value suggests scattered evidence.",
     )
 )
 def _components(grid: Grid) -> Tensor:
@@ -346,6 +362,7 @@ for _side, (_name, _word, _formula) in enumerate(
             "none",
             f"The {_word} edge of the box that the map localises: the largest component above 20 % of the peak.",
             f"{_formula} of the largest component of p > 0.2 max p",
+            f"A high value means that it lies further {'right' if _name[4] == 'x' else 'down'}.",
         )
     )(partial(_box_side, side=_side))
 
@@ -355,8 +372,9 @@ for _side, (_name, _word, _formula) in enumerate(
         "mass_inside",
         "Mass inside the object",
         "lower",
-        "Share of the mass on the known object; a low value suggests that the model looks elsewhere.",
+        "Share of the mass on the known object.",
         "Σ p · coverage of each cell by the object",
+        "A low value suggests that the model looks elsewhere, a high one that it looks at the object.",
     ),
     needs_object=True,
 )
@@ -371,8 +389,9 @@ def _mass_inside(grid: Grid) -> Tensor:
         "pointing_hit",
         "Pointing game",
         "lower",
-        "1 where the peak lies on the known object, else 0 (Zhang et al. 2018); 0 suggests that the strongest evidence is elsewhere.",
+        "1 where the peak lies on the known object, else 0 (Zhang et al. 2018).",
         "1 if the object covers half of the mask's cell at the peak",
+        "0 suggests that the strongest evidence is elsewhere, 1 that it is the object.",
     ),
     needs_object=True,
 )
@@ -386,8 +405,9 @@ def _pointing_hit(grid: Grid) -> Tensor:
         "localization_iou",
         "Localisation IoU",
         "lower",
-        "Overlap of the box that the map localises with the best of the known boxes (Zhou et al. 2016); a low value suggests that the model looks elsewhere.",
+        "Overlap of the box that the map localises with the best of the known boxes (Zhou et al. 2016).",
         "|box ∩ object| / |box ∪ object|",
+        "A low value suggests that the model looks elsewhere, a high one that it looks at the object.",
     ),
     needs_object=True,
 )

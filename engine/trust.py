@@ -14,9 +14,9 @@ SURROGATE_R2 = Field(
     None,
     1,
     "lower",
-    "How well the linear surrogate explains the scores around the image, weighted as it was fitted; low means that its "
-    "weights say little.",
+    "How well the linear surrogate explains the scores around the image, weighted as it was fitted.",
     "1 − Σ w (f − g)² / Σ w (f − f̄)²",
+    "A low value suggests that its weights say little, a high one that they tell how the network scores nearby.",
 )
 ADDITIVITY_ERROR = Field(
     "additivity_error",
@@ -25,8 +25,9 @@ ADDITIVITY_ERROR = Field(
     0,
     None,
     "higher",
-    "How far the shares of a map fail to add up to the score they explain; high means that they are unreliable.",
+    "How far the shares of a map fail to add up to the score they explain.",
     "|φ₀ + Σ φ − f(x)|, φ₀ the score of the baseline",
+    "A high value suggests that they are unreliable.",
 )
 SEED_SPREAD = Field(
     "seed_spread",
@@ -35,8 +36,9 @@ SEED_SPREAD = Field(
     0,
     1,
     "higher",
-    "Share of the mass that moves when the draws are repeated with other seeds; high means too few samples.",
+    "Share of the mass that moves when the draws are repeated with other seeds.",
     "mean over seeds of ½ Σ |p_s − p̄|",
+    "A high value suggests too few samples: the map depends on the draw.",
 )
 AGREEMENT_FIELD = Field(
     AGREEMENT,
@@ -45,9 +47,9 @@ AGREEMENT_FIELD = Field(
     -1,
     1,
     "lower",
-    "Mean rank correlation of the map's grid with those of the run's other methods; low means that the methods tell "
-    "different stories.",
+    "Mean rank correlation of the map's grid with those of the run's other methods.",
     "mean over methods of Spearman's ρ of the cells of p",
+    "A low value suggests that the methods tell different stories, a high one that they look at the same place.",
 )
 TRUST = {field.name: field for field in (SURROGATE_R2, ADDITIVITY_ERROR, SEED_SPREAD)}
 """Numbers that methods fill themselves, by name."""

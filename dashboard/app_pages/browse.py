@@ -10,6 +10,7 @@ import streamlit as st
 
 from cache import queries
 from dashboard.data import ask
+from dashboard.field_help import field_help
 from dashboard.filter_bar import filter_bar
 from dashboard.filter_fields import numbers
 from dashboard.notices import empty_selection, notices_of_run, told
@@ -40,6 +41,13 @@ def show() -> None:
     drawn(context.catalog)
     with st.container(horizontal=True, vertical_alignment="center", key="browse_heading"):
         st.title("Browse")
+        if st.button(
+            "Contact sheet",
+            key="browse_contact",
+            icon=":material/view_comfy_alt:",
+            help="The surest mistakes of each class",
+        ):
+            open_page("contact", filter=context.filter)
         share_panel(context, sort_of_url(context, numbers(context))[1] if param("sort") else None)
     filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n
@@ -89,8 +97,9 @@ def _order(context: PageContext, size: int, total: int) -> None:
         [2.4, 1.7, 2.4, 0.9, 0.3, 1.7], vertical_alignment="bottom", gap="small"
     )
     by.selectbox(
-        "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name]
-    )
+        "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name],
+        help=field_help(choices[key].field) if key in choices else None,
+    )  # fmt: skip
     down.segmented_control(
         "Order", ["Ascending", "Descending"], key="sort_down", on_change=change, required=True,
         label_visibility="collapsed",

@@ -84,6 +84,8 @@ def _heading(context: PageContext, errors: bool) -> None:
             )
         if errors and st.button("See the wrong ones", key="overview_wrong", icon=":material/error_outline:"):
             open_page("browse", filter=context.filter.with_(Is("correct", False)))
+        if errors and st.button("Contact sheet", key="overview_contact", icon=":material/view_comfy_alt:"):
+            open_page("contact", filter=context.filter)
         if st.button("See the findings", key="overview_findings", icon=":material/troubleshoot:"):
             open_page("findings")
         if st.button("Browse all of these", key="overview_all", icon=":material/grid_view:"):
@@ -113,7 +115,7 @@ def _headline(context: PageContext, counts: Any) -> None:
     cells[3].metric(
         "Failures",
         f"{failed:,}",
-        "could not be explained" if failed else "every image was explained",
+        "could not be explained" if failed else "all explained",
         help="Images of the whole run that could not be read, decoded or explained; they are listed below.",
         **_QUIET,
     )
@@ -212,7 +214,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
         if labelled
         else f"{len(table):,} predicted classes; click a cell for its samples."
     )
-    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1, "width": 90}
+    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1, "width": 76}
     columns = {
         "name": st.column_config.TextColumn("Class", pinned=True),
         "n": st.column_config.NumberColumn(
@@ -237,10 +239,10 @@ def _classes(context: PageContext, labelled: bool) -> None:
             **percent,
         ),
         "mean_confidence": st.column_config.NumberColumn(
-            "Confidence", help="Mean confidence where this class is predicted", format="percent", width=82
+            "Confidence", help="Mean confidence where this class is predicted", format="percent", width=72
         ),
         "mistaken": st.column_config.TextColumn(
-            "Mistaken for", help="The class its samples are most often called instead", width=104
+            "Mistaken for", help="The class its samples are most often called instead", width=96
         ),
     }
     order = ("name", "n", "wrong", "recall", "mistaken", "predicted", "precision", "mean_confidence")

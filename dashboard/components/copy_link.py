@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
-_CSS = """
-button { all: unset; box-sizing: border-box; width: 100%; text-align: center; cursor: pointer; font: 15px var(--st-font);
-  line-height: 34px; color: var(--st-text-color); border: 1px solid var(--st-border-color); border-radius: 8px; white-space: nowrap; }
+BUTTON_CSS = """
+button { all: unset; box-sizing: border-box; width: 100%; text-align: center; cursor: pointer; font: 14px var(--st-font);
+  line-height: 36px; color: var(--st-text-color); border: 1px solid var(--st-border-color); border-radius: 8px; white-space: nowrap; }
 button:hover { border-color: var(--st-primary-color); color: var(--st-primary-color); }
 button:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: 2px; }
 """
@@ -35,7 +35,10 @@ export default function ({ parentElement }) {
 }
 """
 _MOUNT: ComponentRenderer = st.components.v2.component(
-    "gazelake_copy_link", html='<button type="button" aria-live="polite">Copy link</button>', css=_CSS, js=_JS
+    "gazelake_copy_link",
+    html='<button type="button" aria-live="polite">Copy link</button>',
+    css=BUTTON_CSS,
+    js=_JS,
 )
 
 

@@ -118,7 +118,8 @@ class Gallery {
     this.list.onchange = () => this.set({ method: this.list.value });
     this.bar.append(this.methods, this.list);
     this.size = this.range(90, 400, 10, (value) => this.set({ size: value }));
-    this.bar.append(this.labelled("Size", this.size));
+    this.sizeLabel = this.labelled("Size", this.size);
+    this.bar.append(this.sizeLabel);
     this.scales = element("div", "scales");
     this.scale = this.colourScale("least", "most attention");
     this.signedScale = this.colourScale("against", "for the class");
@@ -301,12 +302,13 @@ class Gallery {
     this.fillScale(this.signedScale, this.tables.signed);
     this.objectLabel.style.display = Object.keys(data.shapes).length ? "" : "none";
     this.objectLabel.title = data.shapeSource ? `The object's outline, from ${data.shapeSource}` : "";
+    this.sizeLabel.style.display = data.layout === "sheet" ? "none" : "";
     this.fillMethods(data.methods);
     this.fillHint();
     this.choosingLabel.style.display = data.reviewing ? "" : "none";
     const marked = this.root.getRootNode().activeElement?.dataset?.id;
     this.tiles = [];
-    const arranged = data.layout === "cards" ? "groups cards" : data.groups.length === 2 ? "groups two" : "groups";
+    const arranged = ["cards", "sheet"].includes(data.layout) ? `groups ${data.layout}` : data.groups.length === 2 ? "groups two" : "groups";
     this.groups.className = arranged;
     this.groups.replaceChildren(
       ...data.groups.flatMap((group) => (group.heading ? [element("h3", "", group.heading), this.group(group)] : [this.group(group)])),

@@ -194,8 +194,8 @@ class Gallery:
         methods: Name and title of each method that the toolbar offers, in the order of the digits.
         default_method: The run's default, which the URL need not name.
         toolbar: Whether the toolbar and the hint about keys are shown; without it only the scales of colours are.
-        layout: ``fill`` rows with tiles, ``fit`` few tiles to the width, keep them at a ``fixed`` size, or each group
-            on a card of its own.
+        layout: ``fill`` rows with tiles, ``fit`` few tiles to the width, keep them at a ``fixed`` size, put each group
+            on a card of its own, or ten in a row on a ``sheet`` that can be printed.
         size: Width of tiles where neither the URL nor a toolbar sets one.
         families: Family of each method, by which a long list of them is ordered.
         partial: Whether tiles carry the maps of some methods only, and more come when they are asked for.
@@ -210,7 +210,7 @@ class Gallery:
     methods: Sequence[tuple[str, str]]
     default_method: str
     toolbar: bool = True
-    layout: Literal["fill", "fit", "fixed", "cards"] = "fill"
+    layout: Literal["fill", "fit", "fixed", "cards", "sheet"] = "fill"
     size: int | None = None
     families: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False

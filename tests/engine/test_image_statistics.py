@@ -68,6 +68,7 @@ def test_statistics_stay_within_their_declared_range(name: str) -> None:
     assert field.name == name
     assert field.description
     assert field.formula
+    assert field.suggests.endswith(".")
     for view in (
         rng.integers(0, 256, (20, 20, 3)),
         rng.integers(0, 2, (20, 20, 3)) * 255,

@@ -263,6 +263,7 @@ def test_every_statistic_declares_what_a_screen_must_know(statistic):
     assert field.title
     assert field.formula
     assert field.description.endswith(".")
+    assert field.suggests.endswith(".")
     assert field.low is not None
     assert Field.from_json(field.to_json()) == field
 

@@ -1,0 +1,302 @@
+"""The dashboard over 100,000 samples in a real Chromium: how long pages, filters and overlays take, alone and among ten people.
+
+The run is synthetic and made once; then one browser opens every page warm, changes filters and switches overlays, and
+ten browser sessions click at the same time. Bars stand beside what was measured.
+
+    python -m benchmarks.dashboard --run FOLDER/large
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+from playwright.async_api import Browser, Page, async_playwright
+
+from cache.catalog import Catalog
+from cache.filters import Filter, Is, OneOf
+from cache.queries import Sort, ids
+from cache.run import Run, is_run
+from tests.dashboard.conftest import CHROMIUM_FLAGS, serve
+from tests.synthetic import make_run
+
+SAMPLES = 100_000
+CLASSES = tuple(f"class {index:02d}" for index in range(20))
+OPENINGS = 5
+FILTERS = 30
+SWITCHES = 30
+PEOPLE = 10
+CLICKS = 6
+TIMEOUT = 120_000
+
+SHOWN = """() => {
+  const hosts = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated], .stBidiComponent, *')].filter(n => n.shadowRoot);
+  for (const host of hosts) {
+    const tiles = [...host.shadowRoot.querySelectorAll('.tile')];
+    if (tiles.length) return tiles.every(t => t.querySelector('img').complete) ? tiles.map(t => t.dataset.id).join('|') : '';
+  }
+  return '';
+}"""
+"""The ids of the gallery's tiles once all their pictures are there."""
+WAIT_CHANGED = (
+    "([before, start]) => new Promise((done, failed) => { const shown = "
+    + SHOWN
+    + """;
+  const look = () => {
+    const now = shown();
+    if (now && now !== before) requestAnimationFrame(() => done(performance.now() - start));
+    else if (performance.now() - start > 60000) failed(new Error('the gallery did not change'));
+    else setTimeout(look, 10);
+  };
+  look();
+})"""
+)
+SWITCH = """(kind) => new Promise(done => {
+  const host = [...document.querySelectorAll('*')].find(n => n.shadowRoot && n.shadowRoot.querySelector('.bar'));
+  const root = host.shadowRoot;
+  const start = performance.now();
+  if (kind === 'overlay') root.querySelector('.switch').click();
+  else {
+    const opacity = root.querySelector('input[type=range]');
+    opacity.value = Number(opacity.value) > 50 ? 30 : 80;
+    opacity.dispatchEvent(new Event('input'));
+  }
+  // Two frames: the first is drawn with the change, at the second it stands on the screen.
+  requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
+})"""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure beside what it has to stay under, in its unit."""
+
+    name: str
+    value: float
+    bar: float
+    unit: str = "ms"
+
+    def __str__(self) -> str:
+        sign = "ok  " if self.value < self.bar else "OVER"
+        return f"{sign}  {self.name:<52}{self.value:>9,.0f} {self.unit:<3} bar {self.bar:,.0f}"
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value that a share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+
+
+def load() -> str:
+    """Return the machine's load average, which says how far the figures may be believed."""
+    return "load " + " ".join(f"{value:.1f}" for value in os.getloadavg()) + f" on {os.cpu_count()} cores"
+
+
+@contextmanager
+def peak_memory(process: int) -> Iterator[Callable[[], float]]:
+    """Give the resident memory of a process, in MB at its highest since it began, as the system keeps it."""
+
+    def read() -> float:
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    yield read
+
+
+async def settled(page: Page) -> None:
+    """Wait until Streamlit has drawn the page."""
+    await page.wait_for_selector(
+        '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=TIMEOUT
+    )
+
+
+async def opening(page: Page, url: str, ready: str) -> float:
+    """Open an address and return how many milliseconds it took until the page was whole."""
+    start = time.perf_counter()
+    await page.goto(url, wait_until="commit")
+    await page.locator(ready).first.wait_for(state="visible", timeout=TIMEOUT)
+    await settled(page)
+    return 1e3 * (time.perf_counter() - start)
+
+
+def pages(run: Path) -> dict[str, tuple[str, str]]:
+    """Return each page's address and what it shows once it is there."""
+    name = run.name
+    with_run = urlencode({"run": name})
+    wrong = Filter((Is("correct", False),))
+    sample = ids(Catalog(Run.open(run)), wrong, Sort("confidence", True), 1)[0]
+    return {
+        "Overview": (f"/?{with_run}", ".st-key-overview_reliability .main-svg"),
+        "Findings": (f"/findings?{with_run}", "h1"),
+        "Browse": (f"/browse?{with_run}", ".tile img"),
+        "Region": (f"/region?{with_run}", ".picker"),
+        "Methods": (f"/methods?{with_run}", ".tile img"),
+        "Contact sheet": (f"/contact?{with_run}", ".tile img"),
+        "Sample": (f"/sample?{urlencode({'run': name, 'id': sample})}", ".tile img"),
+    }
+
+
+async def page_openings(browser: Browser, base: str, run: Path) -> list[Bar]:
+    """Open every page warm: once to fill caches, then as often as it is measured, each time in a new tab."""
+    bars = []
+    context = await browser.new_context(viewport={"width": 1500, "height": 950})
+    for title, (path, ready) in pages(run).items():
+        took = []
+        for _ in range(OPENINGS + 1):
+            page = await context.new_page()
+            took.append(await opening(page, base + path, ready))
+            await page.close()
+        bars.append(Bar(f"{title} opens, warm, median of {OPENINGS}", statistics.median(took[1:]), 2_000))
+        print(bars[-1], flush=True)
+    await context.close()
+    return bars
+
+
+async def filter_changes(page: Page, base: str, run: Path) -> list[float]:
+    """Add one class after the other by the filter bar; each is a filter nobody asked before."""
+    took: list[float] = []
+    for field in ("Class", "Predicted class"):
+        await opening(
+            page, f"{base}/browse?{urlencode({'run': run.name, 'sort': '-confidence'})}", ".tile img"
+        )
+        for index in range(FILTERS // 2):
+            before = await page.evaluate(SHOWN)
+            box = page.get_by_role("combobox", name=field, exact=True)
+            await box.click()
+            await box.fill(CLASSES[index])
+            await page.get_by_role("option", name=CLASSES[index]).first.wait_for()
+            start = await page.evaluate("performance.now()")
+            await page.keyboard.press("Enter")
+            took.append(await page.evaluate(WAIT_CHANGED, [before, start]))
+            await settled(page)
+    return took
+
+
+async def switches(page: Page, base: str, run: Path) -> tuple[list[float], int]:
+    """Switch the overlay and its opacity, and count what the browser sends to the server meanwhile."""
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    await opening(page, f"{base}/browse?{urlencode({'run': run.name})}", ".tile img")
+    await page.wait_for_timeout(1_500)
+    sent.clear()
+    took = [await page.evaluate(SWITCH, "overlay" if i % 2 else "opacity") for i in range(SWITCHES)]
+    await page.wait_for_timeout(1_500)
+    return took, len(sent)
+
+
+async def person(browser: Browser, base: str, run: Path, number: int) -> list[float]:
+    """Click about as one of many: outcomes and pages of the gallery, another class each time."""
+    context = await browser.new_context(viewport={"width": 1500, "height": 950})
+    page = await context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    took = []
+    chosen = Filter((OneOf("label", (CLASSES[number % len(CLASSES)],)),))
+    params = {"run": run.name, "sort": "-confidence", "filter": chosen.to_param()}
+    await opening(page, f"{base}/browse?{urlencode(params)}", ".tile img")
+    for click in range(CLICKS):
+        before = await page.evaluate(SHOWN)
+        names = ("Wrong", "Right")
+        start = await page.evaluate("performance.now()")
+        if click % 2 == 0:
+            await page.get_by_role("radio", name=names[click // 2 % 2]).first.click()
+        else:
+            await page.locator(".st-key-pages").get_by_role("button", name="Page 2", exact=True).click()
+        took.append(await page.evaluate(WAIT_CHANGED, [before, start]))
+        await settled(page)
+    await context.close()
+    return took
+
+
+async def measure(base: str, run: Path, memory: Callable[[], float], only: set[str]) -> list[Bar]:
+    """Drive the browser through everything that is measured."""
+    bars: list[Bar] = []
+
+    def say(*found: Bar) -> None:
+        bars.extend(found)
+        for bar in found:
+            print(bar, flush=True)
+
+    def wanted(part: str) -> bool:
+        return not only or part in only
+
+    executable = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=list(CHROMIUM_FLAGS))
+        context = await browser.new_context(viewport={"width": 1500, "height": 950})
+        page = await context.new_page()
+        page.set_default_timeout(TIMEOUT)
+        if wanted("pages"):
+            bars += await page_openings(browser, base, run)
+        if wanted("filters"):
+            took = await filter_changes(page, base, run)
+            say(
+                Bar(f"filter to new gallery, median of {len(took)}", statistics.median(took), 700),
+                Bar("filter to new gallery, 95th percentile", percentile(took, 0.95), 1_500),
+            )
+        if wanted("switches"):
+            took, messages = await switches(page, base, run)
+            say(
+                Bar(f"overlay and opacity, median of {len(took)}", statistics.median(took), 50),
+                Bar("overlay and opacity, messages to the server", messages, 1, ""),
+            )
+        await context.close()
+        if wanted("people"):
+            people: list[Awaitable[list[float]]] = [
+                person(browser, base, run, number) for number in range(PEOPLE)
+            ]
+            together = [one for each in await asyncio.gather(*people) for one in each]
+            say(
+                Bar(f"{PEOPLE} people clicking, median", statistics.median(together), 3_000),
+                Bar(f"{PEOPLE} people clicking, 95th percentile", percentile(together, 0.95), 3_000),
+            )
+        say(Bar("the server's memory at its highest", memory(), 1_500, "MB"))
+        await browser.close()
+    return bars
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--run", type=Path, help="where the run lies or is made; a temporary folder without it"
+    )
+    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        choices=("pages", "filters", "switches", "people"),
+        help="parts to measure",
+    )
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = (asked.run or Path(folder) / "large").absolute()
+        if not is_run(run):
+            start = time.perf_counter()
+            make_run(run, asked.samples, CLASSES, chunk=8_000)
+            print(f"made {asked.samples:,} samples in {time.perf_counter() - start:.0f} s", flush=True)
+        print(load(), flush=True)
+        process, base = serve(run, Path(folder) / "server.log")
+        try:
+            with peak_memory(process.pid) as memory:
+                asyncio.run(measure(base, run, memory, set(asked.only)))
+        finally:
+            process.terminate()
+            process.wait(30)
+        print(load(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
