@@ -23,7 +23,7 @@ from dashboard.sharing import add_commands
 
 LOOPBACK = "127.0.0.1"
 APP = Path(__file__).resolve().parent / "app.py"
-FIRST_PAGES = ("overview", "findings", "browse", "region", "methods")
+FIRST_PAGES = ("overview", "findings", "browse", "region", "methods", "reviews")
 """Pages that can be begun with, by the paths of their addresses; Streamlit is imported late, so that mistakes are told at once."""
 _START_SECONDS = 30
 
