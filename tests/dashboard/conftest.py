@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from streamlit.testing.v1 import AppTest
 
 from dashboard.data import RUNS_VARIABLE
@@ -33,6 +33,7 @@ CHROMIUM_FLAGS = (
 )
 START_SECONDS = 90
 PAGE_TIMEOUT = 45_000
+expect.set_options(timeout=PAGE_TIMEOUT)  # five seconds are too few where two cores draw and test
 MANY = (
     "gradcam", "hirescam", "eigencam", "saliency", "integrated_gradients", "occlusion", "rise", "lime", "kernel_shap",
     "score_cam",
