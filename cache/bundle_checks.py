@@ -18,6 +18,7 @@ from cache.schema import (
     ATTRIBUTION_COLUMNS,
     CORNERS,
     ERROR_COLUMNS,
+    PROJECTION_COLUMNS,
     SAMPLE_COLUMNS,
     THUMBNAIL_COLUMNS,
     Column,
@@ -30,6 +31,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "samples": SAMPLE_COLUMNS,
     "thumbnails": THUMBNAIL_COLUMNS,
     "errors": ERROR_COLUMNS,
+    "projections": PROJECTION_COLUMNS,
 }
 REMEDY = "ask for it to be made again"
 

@@ -25,6 +25,7 @@ from cache.filter_sql import (
     source_alias,
 )
 from cache.groups import group_alias, read_groups
+from cache.projections import Places, area_alias, inside, read_places
 from cache.reading import read_rows, reading_errors
 from cache.review_condition import reviewed_alias
 from cache.reviewed_contents import ReviewedContents
@@ -174,6 +175,10 @@ class Catalog:
             joins.append(f"LEFT JOIN {alias} ON {alias}.sample = {SAMPLES}.sample")
         for index, version in enumerate(compiler.groups):
             given[group_alias(index)] = self.groups(version)
+        for index, area in enumerate(compiler.areas):
+            alias = area_alias(index)
+            given[alias] = inside(self.places(area.version), area)
+            joins.append(f"LEFT JOIN {alias} ON {alias}.sample = {SAMPLES}.sample")
         for index, condition in enumerate(compiler.reviewed):
             given[reviewed_alias(index)] = self.reviewed.table(condition)
         sql = f"SELECT {columns} FROM samples AS {SAMPLES} {' '.join(joins)} WHERE {where} {tail}"
@@ -206,6 +211,14 @@ class Catalog:
         name = f"groups {version}"
         return self.recall(name) or self.remember(name, read_groups(self.run, version))
 
+    def places(self, version: str) -> Places:
+        """Return where the samples lie on one version of a 2-D map."""
+        kept: Places | None = self.recall(f"places {version}")
+        if kept is None:
+            contents = self.query("SELECT content FROM samples ORDER BY sample")["content"]
+            kept = self.remember(f"places {version}", read_places(self.run, version, contents))
+        return kept
+
     def grid_sql(self, method: str, corners: Sequence[str]) -> str:
         """Return the SELECT of corner columns of a method's maps, with ``attribution``, their position."""
         columns = dict.fromkeys(corners, "FLOAT")
@@ -217,7 +230,7 @@ class Catalog:
         Raises:
             RunDamagedError: A part is missing or cannot be read.
         """
-        return self._rows_at(table_of_method(method), positions, columns)
+        return self.rows_at(table_of_method(method), positions, columns)
 
     def maps_of_content(self, method: str, content: str) -> list[int]:
         """Return the positions of a method's rows for one image, one for each class explained, by class.
@@ -253,7 +266,18 @@ class Catalog:
         Raises:
             RunDamagedError: A part is missing or cannot be read.
         """
-        return self._rows_at("samples", positions, None)
+        return self.rows_at("samples", positions, None)
+
+    def rows_at(self, table: str, positions: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
+        """Read rows by their position over all readable parts of a table.
+
+        Raises:
+            RunDamagedError: A part is missing or cannot be read.
+        """
+        firsts = self._firsts(table)
+        parts = np.searchsorted(firsts, positions, side="right") - 1
+        wanted = [(int(part), int(at - firsts[part])) for part, at in zip(parts, positions, strict=True)]
+        return self.rows_of(table, wanted, columns)
 
     def rows_of(
         self, table: str, wanted: Sequence[tuple[int, int]], columns: Sequence[str] | None
@@ -287,13 +311,6 @@ class Catalog:
             FilterError: The run has no such method, or there is no such target.
         """
         return resolve_source(self.manifest, method, target)
-
-    def _rows_at(self, table: str, positions: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
-        """Read rows by their position over all readable parts of a table."""
-        firsts = self._firsts(table)
-        parts = np.searchsorted(firsts, positions, side="right") - 1
-        wanted = [(int(part), int(at - firsts[part])) for part, at in zip(parts, positions, strict=True)]
-        return self.rows_of(table, wanted, columns)
 
     def _firsts(self, table: str) -> NDArray[np.int64]:
         """Return the position of the first row of each readable part of a table."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from cache.contrasts import RegionContrast
 from cache.errors import FilterError
+from cache.map_areas import InProjection
 from cache.regions import Region
 from cache.review_condition import Reviewed
 
@@ -210,7 +211,20 @@ class Not:
         return self.condition.subject
 
 
-Condition = OneOf | Range | Is | Text | RegionMass | RegionContrast | InGroup | Reviewed | AnyOf | AllOf | Not
+Condition = (
+    OneOf
+    | Range
+    | Is
+    | Text
+    | RegionMass
+    | RegionContrast
+    | InGroup
+    | InProjection
+    | Reviewed
+    | AnyOf
+    | AllOf
+    | Not
+)
 DAMAGED = "The filter in the link cannot be read: start again from a page without it."
 
 
@@ -236,6 +250,8 @@ def condition_to_json(condition: Condition) -> list[Any]:  # noqa: PLR0911 - one
             return ["more", region.to_json(), least, [method, target], than]
         case InGroup(version, group):
             return ["group", version, group]
+        case InProjection():
+            return ["place", condition.version, condition.numbers()]
         case Reviewed():
             return ["reviewed", condition.words()]
         case AnyOf(conditions):
@@ -246,7 +262,7 @@ def condition_to_json(condition: Condition) -> list[Any]:  # noqa: PLR0911 - one
             return ["not", condition_to_json(inner)]
 
 
-def condition_from_json(data: object, depth: int = 0) -> Condition:  # noqa: PLR0911 - one return a kind
+def condition_from_json(data: object, depth: int = 0) -> Condition:  # noqa: PLR0911, PLR0912 - one return a kind
     """Read what `condition_to_json` wrote.
 
     Raises:
@@ -275,6 +291,8 @@ def condition_from_json(data: object, depth: int = 0) -> Condition:  # noqa: PLR
             return RegionContrast(Region.from_json(region), least, *sides)
         case ["group", str(version), int(group)]:
             return InGroup(version, group)
+        case ["place", str(version), list(numbers)]:
+            return InProjection.from_numbers(version, numbers)
         case ["reviewed", dict(words)]:
             return Reviewed.from_words(words)
         case ["any", list(inner)]:

@@ -19,7 +19,7 @@ from cache.fields import class_titles
 from cache.filter_sql import SAMPLES, identifier
 from cache.filters import Filter
 from cache.parts import storage_errors
-from cache.queries import Sort, sort_key
+from cache.queries import Sort, order_by, sort_key, sort_tables
 from cache.schema import SAMPLE_COLUMNS
 from cache.selections import compiled
 
@@ -103,9 +103,9 @@ def _positions(catalog: Catalog, filter_: Filter, sort: Sort | None) -> pa.Chunk
     """Return the positions of a filter's samples, in order."""
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
-    direction = "DESC" if order.descending else "ASC"
-    tail = f"ORDER BY {sort_key(compiler, order)} {direction} NULLS LAST, {SAMPLES}.sample_id ASC"
-    return catalog.select(f"{SAMPLES}.sample AS sample", compiler, where, tail)["sample"]
+    tail = f"ORDER BY {order_by(sort_key(compiler, order), order)}"
+    tables = sort_tables(catalog, order)
+    return catalog.select(f"{SAMPLES}.sample AS sample", compiler, where, tail, tables)["sample"]
 
 
 def _chunks(

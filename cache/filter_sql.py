@@ -37,9 +37,11 @@ from cache.fields import (
 )
 from cache.groups import group_alias
 from cache.manifest import Manifest
+from cache.map_areas import InProjection
+from cache.projections import area_alias
 from cache.regions import Region
 from cache.review_condition import Reviewed, reviewed_alias
-from cache.schema import GROUPS
+from cache.schema import GROUPS, PROJECTIONS
 
 SAMPLES = "s"
 """Alias of the table of samples."""
@@ -61,11 +63,13 @@ class CompiledFilter:
 
     Attributes:
         where_sql: A three-valued condition over the aliases `SAMPLES`, `source_alias` and `region_alias`, and
-            the tables `cache.groups.group_alias` and `cache.review_condition.reviewed_alias`.
+            the tables `cache.groups.group_alias`, `cache.projections.area_alias` and
+            `cache.review_condition.reviewed_alias`.
         params: Values by name, bound as ``$name``.
         sources: Tables of statistics that the condition reads.
         regions: Tables of masses that the condition reads, in the order of their aliases.
         groups: Versions of the groups that the condition reads, in the order of their aliases.
+        areas: Areas of 2-D maps that the condition reads, in the order of their aliases.
         reviewed: Conditions on reviews that it reads the images of, in the order of their aliases.
     """
 
@@ -75,6 +79,7 @@ class CompiledFilter:
     regions: tuple[RegionSource, ...] = ()
     groups: tuple[str, ...] = ()
     reviewed: tuple[Reviewed, ...] = ()
+    areas: tuple[InProjection, ...] = ()
 
 
 def identifier(name: str) -> str:
@@ -101,6 +106,7 @@ class Compiler:
     sources: list[Source] = field(default_factory=list)
     regions: list[RegionSource] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    areas: list[InProjection] = field(default_factory=list)
     reviewed: list[Reviewed] = field(default_factory=list)
 
     def finish(self, where: str) -> CompiledFilter:
@@ -112,6 +118,7 @@ class Compiler:
             tuple(self.regions),
             tuple(self.groups),
             tuple(self.reviewed),
+            areas=tuple(self.areas),
         )
 
     def bind(self, value: object) -> str:
@@ -189,7 +196,7 @@ class Compiler:
         """Return the conjunction of conditions; TRUE without any."""
         return " AND ".join(self.condition(c) for c in conditions) or "TRUE"
 
-    def condition(self, condition: Condition) -> str:  # noqa: PLR0911 - one return a kind
+    def condition(self, condition: Condition) -> str:  # noqa: PLR0911, PLR0912 - one return a kind
         """Return one condition as SQL, in parentheses.
 
         Raises:
@@ -212,6 +219,8 @@ class Compiler:
                 return self._between(self.contrast(condition), condition.least, None)
             case InGroup():
                 return self._in_group(condition)
+            case InProjection():
+                return self._in_projection(condition)
             case Reviewed():
                 return self._reviewed(condition)
             case AnyOf(conditions):
@@ -280,6 +289,16 @@ class Compiler:
             self.groups.append(condition.version)
         held = group_alias(self.groups.index(condition.version))
         return f'({SAMPLES}.content IN (SELECT content FROM {held} WHERE "group" = {self.bind(condition.group)}))'
+
+    def _in_projection(self, condition: InProjection) -> str:
+        if condition.version not in {part.key for part in self.manifest.parts.get(PROJECTIONS, [])}:
+            raise FilterError(
+                "This run does not hold the map that the filter's area was drawn on: open the link with the run it was "
+                "made for, or run `python -m engine project` and draw the area again."
+            )
+        if condition not in self.areas:
+            self.areas.append(condition)
+        return f"({area_alias(self.areas.index(condition))}.inside)"
 
     def _reviewed(self, condition: Reviewed) -> str:
         if condition not in self.reviewed:

@@ -17,6 +17,7 @@ from cache.fields import (
     statistic_fields,
 )
 from cache.manifest import Manifest
+from cache.map_areas import InProjection
 from cache.regions import percent
 from cache.review_condition import Reviewed
 from cache.schema import META_PREFIX, TARGET_TRUE, Field
@@ -87,7 +88,7 @@ def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911, P
             return f"with {_bounded(condition, manifest)}"
         case InGroup(_, group):
             return f"in group {group} of like attended content"
-        case Reviewed():
+        case InProjection() | Reviewed():
             return condition.sentence()
         case AnyOf(conditions):
             return "either " + " or ".join(_nested(c, manifest) for c in conditions)
@@ -103,7 +104,7 @@ def clause(condition: Condition, manifest: Manifest) -> str:  # noqa: PLR0911, P
             return f"whose {_lower_title(name, manifest)} does not contain {quote(contains)}"
         case Not(InGroup(_, group)):
             return f"outside group {group} of like attended content"
-        case Not(Reviewed() as inner):
+        case Not(InProjection() | Reviewed() as inner):
             return inner.sentence(negated=True)
         case Not(inner):
             return f"that are not ({clause(inner, manifest)})"

@@ -32,6 +32,7 @@ from cache.fields import Source
 from cache.filter_sql import CompiledFilter, Compiler, RegionSource
 from cache.filter_text import describe
 from cache.manifest import Manifest
+from cache.map_areas import InProjection
 from cache.review_condition import Reviewed
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "Condition",
     "Filter",
     "InGroup",
+    "InProjection",
     "Is",
     "Not",
     "OneOf",

@@ -19,7 +19,7 @@ from cache.filters import Filter
 from cache.manifest import Manifest
 from cache.reading import reading_errors
 from cache.run import Run
-from cache.schema import FINDING_COLUMNS, FINDINGS, GROUPS, arrow_schema
+from cache.schema import FINDING_COLUMNS, FINDINGS, GROUPS, PROJECTIONS, arrow_schema
 from cache.writer import RunWriter
 
 Kind = Literal["where", "what", "who"]
@@ -203,7 +203,7 @@ class Findings:
 
 def basis_of(manifest: Manifest) -> str:
     """Return a digest of the files that findings rest on: another one says that the run has changed since."""
-    tables = sorted(set(manifest.parts) - {FINDINGS, GROUPS, "errors"})
+    tables = sorted(set(manifest.parts) - {FINDINGS, GROUPS, PROJECTIONS, "errors"})
     names = [[table, part.name] for table in tables for part in manifest.parts[table]]
     return hashlib.blake2b(json.dumps(sorted(names)).encode(), digest_size=8).hexdigest()
 

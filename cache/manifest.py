@@ -35,8 +35,8 @@ class Part:
         rows: Rows it holds.
         bytes: Its size.
         sha256: Digest of its bytes.
-        key: For attributions and embeddings, the key of the parameters that its rows were computed with; for groups, the
-            version of the grouping.
+        key: For attributions and embeddings, the key of the parameters that its rows were computed with; for groups
+            and projections, their version.
     """
 
     name: str

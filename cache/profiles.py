@@ -94,6 +94,29 @@ def sample(catalog: Catalog, sample_id: str) -> dict[str, Any] | None:
     return row
 
 
+def values(
+    catalog: Catalog, sample_ids: Sequence[str], fields: Sequence[tuple[str, str | None, str | None]]
+) -> list[dict[int, Any]]:
+    """Return values of samples, by the place of each field, in the order of the samples.
+
+    Args:
+        catalog: The run.
+        sample_ids: Samples of the run.
+        fields: Name, method and target of each; a method or target makes it a statistic of maps.
+
+    Raises:
+        FilterError: The run has no such field, method or target.
+    """
+    compiler = catalog.compiler()
+    wanted = [f"{compiler.value(*field)} AS v{i}" for i, field in enumerate(fields)]
+    bound = compiler.bind(list(sample_ids))
+    table = catalog.select(
+        ", ".join(["s.sample_id AS sample_id", *wanted]), compiler, f"s.sample_id IN (SELECT unnest({bound}))"
+    )
+    found = {row["sample_id"]: {i: row[f"v{i}"] for i in range(len(fields))} for row in table.to_pylist()}
+    return [found.get(sample_id, {}) for sample_id in sample_ids]
+
+
 def attributions_of(catalog: Catalog, sample_id: str) -> list[Attribution]:
     """Return every map of a sample: by method as the manifest lists them, then by class."""
     found = _rows_of_samples(catalog, [sample_id], "s.content")

@@ -26,10 +26,12 @@ from cache.filter_sql import SAMPLES, Compiler, identifier
 from cache.filters import Filter
 from cache.schema import ERROR_COLUMNS, SAMPLE_COLUMNS
 from cache.selections import LABELLED, WRONG, Counts, compiled, only_row
+from cache.similarity import Likeness, likeness
 
 __all__ = [
     "Counts",
     "Histogram",
+    "Likeness",
     "MeanMap",
     "OutcomeColumn",
     "OutcomeHistograms",
@@ -47,15 +49,20 @@ __all__ = [
     "histogram",
     "ids",
     "mean_map",
+    "order_by",
     "page",
+    "page_columns",
     "per_class",
     "position",
     "region_by_class",
     "region_split",
     "reliability",
     "sort_key",
+    "sort_tables",
     "statistic_by_outcome",
 ]
+LIKENESS = "likeness_of_samples"
+"""Name of the table that a sort by likeness reads."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ class Sort:
     """An order of samples; ties are broken by sample_id and unknown values come last.
 
     A method or a target makes the field a statistic of maps, as in `cache.filters.Range`. A region's condition sorts by
-    what it bounds, the mass within its region or the difference of two, instead of by a field.
+    what it bounds, the mass within its region or the difference of two, instead of by a field; a likeness by how much
+    samples are like one of them.
     """
 
     field: str = "sample_id"
@@ -71,6 +79,7 @@ class Sort:
     method: str | None = None
     target: str | None = None
     region: RegionMass | RegionContrast | None = None
+    like: Likeness | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +115,20 @@ def sort_key(compiler: Compiler, sort: Sort) -> str:
     Raises:
         FilterError: The run has no such field, method or target.
     """
+    if sort.like is not None:
+        return f"(SELECT m.value FROM {LIKENESS} AS m WHERE m.sample = {SAMPLES}.sample)"
     if sort.region is not None:
         return compiler.measured(sort.region)
     return compiler.value(sort.field, sort.method, sort.target)
 
 
-def _ordered(key: str, sort: Sort) -> str:
+def sort_tables(catalog: Catalog, sort: Sort) -> dict[str, pa.Table]:
+    """Return the tables that a sort's expression reads, besides those that its compiler asks for."""
+    return {} if sort.like is None else {LIKENESS: likeness(catalog, sort.like)}
+
+
+def order_by(key: str, sort: Sort) -> str:
+    """Return what stands after ORDER BY."""
     return f"{key} {'DESC' if sort.descending else 'ASC'} NULLS LAST, {SAMPLES}.sample_id ASC"
 
 
@@ -127,17 +144,19 @@ def page(
         f"{SAMPLES}.sample AS sample, {key} AS sort_value",
         compiler,
         where,
-        f"ORDER BY {_ordered(key, order)} LIMIT {max(int(limit), 0)} OFFSET {max(int(offset), 0)}",
+        f"ORDER BY {order_by(key, order)} LIMIT {max(int(limit), 0)} OFFSET {max(int(offset), 0)}",
+        sort_tables(catalog, order),
     )
     places = pa.array(range(chosen.num_rows), pa.int64())
-    columns = ", ".join(f"s.{identifier(name)}" for name in _page_columns(catalog))
+    columns = ", ".join(f"s.{identifier(name)}" for name in page_columns(catalog))
     return catalog.query(
         f"SELECT {columns}, c.sort_value FROM chosen AS c JOIN samples AS s ON s.sample = c.sample ORDER BY c.place",
         tables={"chosen": chosen.append_column("place", places)},
     )
 
 
-def _page_columns(catalog: Catalog) -> list[str]:
+def page_columns(catalog: Catalog) -> list[str]:
+    """Return the columns of samples that `page` returns."""
     fixed = [column.name for column in SAMPLE_COLUMNS if column.name not in ON_DISK_ONLY]
     more = [name for name in catalog.kinds() if name not in fixed]
     return fixed + more
@@ -148,8 +167,9 @@ def ids(catalog: Catalog, filter_: Filter, sort: Sort | None = None, limit: int 
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
     key = sort_key(compiler, order)
-    tail = f"ORDER BY {_ordered(key, order)}" + ("" if limit is None else f" LIMIT {max(int(limit), 0)}")
-    table = catalog.select(f"{SAMPLES}.sample_id AS sample_id", compiler, where, tail)
+    tail = f"ORDER BY {order_by(key, order)}" + ("" if limit is None else f" LIMIT {max(int(limit), 0)}")
+    tables = sort_tables(catalog, order)
+    table = catalog.select(f"{SAMPLES}.sample_id AS sample_id", compiler, where, tail, tables)
     return [str(value) for value in table["sample_id"].to_pylist()]
 
 
@@ -177,7 +197,7 @@ def position(catalog: Catalog, filter_: Filter, sort: Sort | None, sample_id: st
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
     key = sort_key(compiler, order)
-    window = f"OVER (ORDER BY {_ordered(key, order)})"
+    window = f"OVER (ORDER BY {order_by(key, order)})"
     wanted = compiler.bind(sample_id)
     table = catalog.select(
         f"s.sample_id AS sample_id, row_number() {window} - 1 AS place, count(*) OVER () AS total, "
@@ -185,6 +205,7 @@ def position(catalog: Catalog, filter_: Filter, sort: Sort | None, sample_id: st
         compiler,
         where,
         f"QUALIFY s.sample_id = {wanted}",
+        sort_tables(catalog, order),
     )
     if not table.num_rows:
         return Position(None, count(catalog, filter_).n, None, None)

@@ -179,6 +179,8 @@ FINDINGS = "findings"
 """Table of what discovery and verification wrote."""
 GROUPS = "groups"
 """Table of clusters; a part's key is the version that filters name."""
+PROJECTIONS = "projections"
+"""Table of 2-D maps of features; a part's key is the version that filters name."""
 
 FINDING_COLUMNS = (
     Column("rank", pa.int32(), "place in the list, from 1; 0 for the row that holds the list's notices"),
@@ -190,6 +192,12 @@ FINDING_COLUMNS = (
 GROUP_COLUMNS = (
     Column("content", pa.string(), "content key of the image"),
     Column("group", pa.int32(), "number of its group within the version; images of no group have no row"),
+)
+
+PROJECTION_COLUMNS = (
+    Column("content", pa.string(), "content key of the image"),
+    Column("x", pa.float32(), "place on the map, across: 0 to 1"),
+    Column("y", pa.float32(), "place on the map, upwards: 0 to 1"),
 )
 
 

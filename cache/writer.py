@@ -25,7 +25,16 @@ from cache.schema import PART_ROWS
 
 GRACE = timedelta(minutes=1)
 """How long a file that no manifest names any more is kept for readers of an older generation."""
-PLAIN_TABLES = ("samples", "thumbnails", "embeddings", "errors", "agreement", "findings", "groups")
+PLAIN_TABLES = (
+    "samples",
+    "thumbnails",
+    "embeddings",
+    "errors",
+    "agreement",
+    "findings",
+    "groups",
+    "projections",
+)
 OWN_TABLE = re.compile("|".join(PLAIN_TABLES) + "|attributions/[a-z][a-z0-9_]*")
 OWN_NAME = re.compile(
     r"part-[0-9a-f]{16}\.parquet|\.part-[0-9a-f]{16}\.parquet" + re.escape(TEMPORARY_SUFFIX)

@@ -11,23 +11,39 @@ from cache.fields import TARGETS
 from cache.queries import Sort
 from cache.schema import TARGET_PRED
 from dashboard.filter_fields import Choice
+from dashboard.likeness import LIKENESS_KEY, likeness_of_url, likeness_text
 from dashboard.session import PageContext, param
 
 NAME_KEY = "sample_id"
 REGION_KEY = "region"
+KEPT = ("sort", "similar", "view")
+"""Parameters that the page of a sample keeps for the way back to Browse."""
 TEXT_KEYS = {NAME_KEY: "Name", "label": "Class", "pred": "Predicted class"}
+
+
+def kept_params() -> dict[str, Any]:
+    """Return the parameters of the page that lead back to this order and view."""
+    return {name: param(name) for name in KEPT if param(name)}
 
 
 def sort_titles(context: PageContext, choices: Mapping[str, Choice]) -> dict[str, str]:
     """Return what a gallery can be sorted by: title by key."""
     found = dict(TEXT_KEYS)
+    if likeness_of_url(context) is not None:
+        found = {LIKENESS_KEY: "Likeness", **found}
     if isinstance(context.filter.get("region"), RegionMass):
         found[REGION_KEY] = "Attention · Mass in the filter's region"
     return found | {key: choice.title for key, choice in choices.items()}
 
 
 def sort_of_url(context: PageContext, choices: Mapping[str, Choice]) -> tuple[str, Sort]:
-    """Return the key and the order that the URL asks for; by name where it asks for nothing that is there."""
+    """Return the key and the order that the URL asks for; by name where it asks for nothing that is there.
+
+    Likeness to a sample comes before any other order.
+    """
+    like = likeness_of_url(context)
+    if like is not None:
+        return LIKENESS_KEY, Sort(descending=True, like=like)
     text = param("sort")
     descending = text.startswith("-")
     key, _, source = text.removeprefix("-").partition("@")
@@ -59,6 +75,8 @@ def value_text(choices: Mapping[str, Choice], key: str, value: Any) -> str:
         return ""
     if key == REGION_KEY:
         return f"{number_text(value, 'share')} in the region"
+    if key == LIKENESS_KEY:
+        return likeness_text(value)
     field = choices[key].field
     return f"{field.title.lower()} {number_text(value, field.unit)}"
 

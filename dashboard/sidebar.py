@@ -57,7 +57,7 @@ def draw(pages: Mapping[str, Page]) -> None:
 
 _OF_ONE_RUN = (
     "filter", "method", "target", "show", "page", "id", "regions", "region", "on", "than", "group",
-    "finding",
+    "finding", "similar", "point", "columns", "colour",
 )  # fmt: skip
 """Parameters of the address that belong to one run."""
 

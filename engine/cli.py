@@ -185,6 +185,28 @@ def discover(
 
 
 @app.command()
+def project(
+    run: RunArgument,
+    features: Annotated[str | None, typer.Option(help="penultimate or attended. [those there are]")] = None,
+) -> None:
+    """Place the images on a 2-D map, alike ones close together, for Browse to show."""
+    from engine.discovery.report import searching
+    from engine.projection import available
+    from engine.projection import project as carry_out
+
+    began = monotonic()
+    chosen = [features] if features is not None else available(run) or ["penultimate"]
+    with searching(console, "{}") as advance:
+        made = carry_out(run, chosen, advance)
+    for one in made:
+        told = "is there already" if one.reused else "is made"
+        without = f"; {one.unplaced:,} have no such features" if one.unplaced else ""
+        console.print(f"The map of {one.features} features {told}: {one.placed:,} images{without}")
+    console.print(f"{monotonic() - began:.1f} s")
+    console.print(f"Look at it:  python -m dashboard serve {run} --page browse", markup=False)
+
+
+@app.command()
 def findings(
     run: RunArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,

@@ -1,21 +1,31 @@
-"""Browse: the samples of a filter as a gallery with attention over them."""
+"""Browse: the samples of a filter as a gallery with attention over them, as a table, or on a map of features."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cache import queries
+from cache.sections import groupings
+from dashboard.browse_gallery import (
+    gallery_view,
+    grouping_of_url,
+    page_of_url,
+    section_pages,
+    sections_view,
+)
+from dashboard.browse_map import map_controls, map_view
+from dashboard.browse_table import columns_chooser, table_view
 from dashboard.data import ask
 from dashboard.field_help import field_help
 from dashboard.filter_bar import filter_bar
 from dashboard.filter_fields import numbers
-from dashboard.notices import empty_selection, notices_of_run, told
-from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles, value_text
-from dashboard.review_selection import review_all, selected_bar, tagging
+from dashboard.likeness import likeness_of_url
+from dashboard.notices import empty_selection, notices_of_run
+from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles
+from dashboard.review_selection import review_all
 from dashboard.reviewing import drawn
 from dashboard.session import (
     TARGETS,
@@ -28,19 +38,27 @@ from dashboard.session import (
     set_params,
 )
 from dashboard.share_panel import share_panel
-from dashboard.tiles import sample_gallery
+from dashboard.similar_header import similar_header
 
 PAGE_SIZES = (24, 48, 96, 192)
 DEFAULT_PAGE_SIZE = 48
 ARROWS = {"Ascending": "↑ Rising", "Descending": "↓ Falling"}
+VIEWS = {
+    "gallery": ":material/grid_view: Gallery",
+    "table": ":material/table_rows: Table",
+    "map": ":material/scatter_plot: Map",
+}
 
 
 def show() -> None:
     """Draw the page."""
     context = page_context()
     drawn(context.catalog)
+    view = param("view") if param("view") in VIEWS else "gallery"
     with st.container(horizontal=True, vertical_alignment="center", key="browse_heading"):
-        st.title("Browse")
+        st.title("Browse", width="content")
+        _views(view)
+        st.space("stretch")
         if st.button(
             "Contact sheet",
             key="browse_contact",
@@ -48,7 +66,8 @@ def show() -> None:
             help="The surest mistakes of each class",
         ):
             open_page("contact", filter=context.filter)
-        share_panel(context, sort_of_url(context, numbers(context))[1] if param("sort") else None)
+        ordered = param("sort") or param("similar")
+        share_panel(context, sort_of_url(context, numbers(context))[1] if ordered else None)
     filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n
     if not total:
@@ -61,78 +80,118 @@ def show() -> None:
         return
     size = integer_param("per_page", DEFAULT_PAGE_SIZE, PAGE_SIZES[0], PAGE_SIZES[-1])
     size = min(PAGE_SIZES, key=lambda offered: abs(offered - size))
-    pages = math.ceil(total / size)
-    _order(context, size, total)
-    number = integer_param("page", 1, 1, pages)
-    _gallery(context, number, size)
-    _pages(number, pages, total, size)
+    _order(context, size, total, view)
+    similar_header(context)
+    by = grouping_of_url(context)
+    if view == "map":
+        map_view(context)
+    elif view == "gallery" and by is not None:
+        sections, pages = section_pages(context, by)
+        number = page_of_url(pages)
+        sections_view(context, by, number)
+        _pages(number, pages, f"{number_text(sections)} groups")
+    else:
+        pages = math.ceil(total / size)
+        number = page_of_url(pages)
+        (table_view if view == "table" else gallery_view)(context, number, size)
+        first = (number - 1) * size + 1
+        last = min(first + size - 1, total)
+        _pages(number, pages, f"{number_text(first)}–{number_text(last)} of {number_text(total)}")
     notices_of_run(context.manifest)
 
 
-def _order(context: PageContext, size: int, total: int) -> None:
+def _views(view: str) -> None:
+    st.session_state["browse_view"] = view
+
+    def change() -> None:
+        chosen = st.session_state["browse_view"]
+        set_params(view=None if chosen == "gallery" else chosen, point=None)
+
+    st.segmented_control(
+        "View", list(VIEWS), key="browse_view", on_change=change, required=True, width="content",
+        format_func=lambda name: VIEWS[name], label_visibility="collapsed",
+    )  # fmt: skip
+
+
+def _order(context: PageContext, size: int, total: int, view: str) -> None:
+    widths = [1.6, 1.75, 2.05, 4.0, 1.7] if view == "map" else [2.2, 1.6, 2.3, 1.7, 0.9, 1.6]
+    columns = st.columns(widths, vertical_alignment="bottom", gap="small")
+    by, down, target, third = columns[:4]
+    _sorting(context, by, down)
+    _target(context, target)
+    with third:
+        if view == "map":
+            map_controls(context)
+        elif view == "table":
+            columns_chooser(context)
+        else:
+            _grouping(context)
+    if view != "map":
+        _page_size(columns[4], size, view == "gallery" and grouping_of_url(context) is not None)
+    with columns[-1]:
+        review_all(context, total)
+
+
+def _sorting(context: PageContext, by: DeltaGenerator, down: DeltaGenerator) -> None:
     choices = numbers(context)
     titles = sort_titles(context, choices)
     key, sort = sort_of_url(context, choices)
-    st.session_state.update(
-        sort_key=key,
-        sort_down="Descending" if sort.descending else "Ascending",
-        per_page=size,
-        map_target=context.target,
-    )
+    alike = likeness_of_url(context) is not None
+    st.session_state.update(sort_key=key, sort_down="Descending" if sort.descending else "Ascending")
 
     def change() -> None:
         chosen = st.session_state["sort_key"] or NAME_KEY
-        down = st.session_state["sort_down"] == "Descending"
-        set_params(sort=sort_param(context, chosen, down), page=None)
+        falling = st.session_state["sort_down"] == "Descending"
+        set_params(sort=sort_param(context, chosen, falling and not alike), similar=None, page=None)
 
-    def resize() -> None:
-        chosen = st.session_state["per_page"]
-        set_params(per_page=None if chosen == DEFAULT_PAGE_SIZE else str(chosen), page=None)
-
-    def retarget() -> None:
-        chosen = st.session_state["map_target"]
-        set_params(target=None if chosen == "pred" else chosen)
-
-    by, down, target, per_page, _, everything = st.columns(
-        [2.4, 1.7, 2.4, 0.9, 0.3, 1.7], vertical_alignment="bottom", gap="small"
-    )
     by.selectbox(
         "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name],
         help=field_help(choices[key].field) if key in choices else None,
     )  # fmt: skip
     down.segmented_control(
         "Order", ["Ascending", "Descending"], key="sort_down", on_change=change, required=True,
-        label_visibility="collapsed",
+        label_visibility="collapsed", disabled=alike,
         width="stretch", format_func=lambda name: ARROWS[name],
     )  # fmt: skip
-    target.segmented_control(
+
+
+def _target(context: PageContext, place: DeltaGenerator) -> None:
+    st.session_state["map_target"] = context.target
+
+    def retarget() -> None:
+        chosen = st.session_state["map_target"]
+        set_params(target=None if chosen == "pred" else chosen)
+
+    place.segmented_control(
         "Attention for the", list(TARGETS), key="map_target", on_change=retarget, required=True,
         format_func=lambda name: TARGETS[name], width="stretch",
     )  # fmt: skip
-    per_page.selectbox("Per page", PAGE_SIZES, key="per_page", on_change=resize)
-    with everything:
-        review_all(context, total)
 
 
-@st.fragment
-@told()
-def _gallery(context: PageContext, number: int, size: int) -> None:
-    choices = numbers(context)
-    key, sort = sort_of_url(context, choices)
-    rows = ask(context.catalog, queries.page, context.filter, sort, (number - 1) * size, size).to_pylist()
-    order = param("sort")
+def _grouping(context: PageContext) -> None:
+    titles = groupings(context.manifest)
+    st.session_state["group_by"] = grouping_of_url(context)
 
-    def note(row: Mapping[str, Any]) -> str:
-        return value_text(choices, key, row["sort_value"]) or str(row["sample_id"])
+    def regroup() -> None:
+        set_params(group=st.session_state["group_by"], page=None)
 
-    gallery = sample_gallery(context, rows, note, tagging(context, rows), sort=order or None)
-    opened = gallery.mount("gallery", context.method)
-    selected_bar(context, gallery, rows, "gallery")
-    if opened:
-        open_page("sample", id=opened, sort=order or None)
+    st.selectbox(
+        "Group by", list(titles), key="group_by", on_change=regroup, format_func=lambda name: titles[name],
+        placeholder="nothing",
+    )  # fmt: skip
 
 
-def _pages(number: int, pages: int, total: int, size: int) -> None:
+def _page_size(place: DeltaGenerator, size: int, disabled: bool) -> None:
+    st.session_state["per_page"] = size
+
+    def resize() -> None:
+        chosen = st.session_state["per_page"]
+        set_params(per_page=None if chosen == DEFAULT_PAGE_SIZE else str(chosen), page=None)
+
+    place.selectbox("Per page", PAGE_SIZES, key="per_page", on_change=resize, disabled=disabled)
+
+
+def _pages(number: int, pages: int, words: str) -> None:
     key = f"page_number_{number}"  # a widget of its own for each page, so that going back shows the right one
 
     def turn() -> None:
@@ -142,10 +201,7 @@ def _pages(number: int, pages: int, total: int, size: int) -> None:
     if pages > 1:
         with st.container(horizontal=True, vertical_alignment="center", key="pages"):
             st.pagination(pages, default=number, key=key, on_change=turn)
-            first = (number - 1) * size + 1
-            st.caption(
-                f"{number_text(first)}–{number_text(min(first + size - 1, total))} of {number_text(total)}"
-            )
+            st.caption(words)
 
 
 show()

@@ -13,11 +13,13 @@ from cache.fields import class_title
 from cache.profiles import Attribution
 from cache.review_events import Subject
 from cache.schema import TARGET_TRUE
+from cache.similarity import KINDS
 from dashboard.components.copy_link import copy_link
 from dashboard.data import ask
 from dashboard.filter_fields import numbers
+from dashboard.likeness import TITLES, likeness_param
 from dashboard.notices import notices_of_run, plain, unknown_sample
-from dashboard.ordering import sort_of_url
+from dashboard.ordering import kept_params, sort_of_url
 from dashboard.region_canvas import region_link
 from dashboard.review_panel import review_panel
 from dashboard.sample_maps import every_method, large_maps, superpixel_panel
@@ -45,7 +47,7 @@ def show() -> None:
     few = len(context.manifest.methods) <= FEW_METHODS
     with left:
         large_maps(context, row, attributions)
-        st.markdown(f"[Filter by a region of this image]({region_link(row['sample_id'])})")
+        st.markdown(f"[Filter by a region of this image]({region_link(row['sample_id'])}) · {_alike(row)}")
         if few:
             every_method(context, row, attributions)
         superpixel_panel(context, row, attributions)
@@ -71,7 +73,7 @@ def _header(context: PageContext, row: Row) -> None:
     place = ask(context.catalog, queries.position, context.filter, sort, row["sample_id"])
     with st.container(horizontal=True, vertical_alignment="center", key="sample_header"):
         if st.button("Gallery", icon=":material/arrow_back:", help="Back to the gallery"):
-            open_page("browse", sort=param("sort") or None)
+            open_page("browse", **kept_params())
         if place.index is not None:
             st.button(
                 "Previous", icon=":material/chevron_left:", disabled=place.previous is None, shortcut="Left",
@@ -88,6 +90,14 @@ def _header(context: PageContext, row: Row) -> None:
         with st.container(width=120):
             copy_link("copy_link")
     st.title(plain(row["sample_id"]), anchor=False)
+
+
+def _alike(row: Row) -> str:
+    links = [
+        f"[{TITLES[kind].lower()}]({link_to('browse', similar=likeness_param(row['sample_id'], kind))})"
+        for kind in KINDS
+    ]
+    return f"Find similar by {links[0]}, {links[1]} or {links[2]}"
 
 
 def _standings(context: PageContext, row: Row, attributions: list[Attribution]) -> None:

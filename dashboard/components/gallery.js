@@ -237,6 +237,7 @@ class Gallery {
   fillHint() {
     const keys = [["arrows", "move"], ["space", "attention"], ["1–9", "method"], ["enter", "open"]];
     if (this.data.reviewing) keys.push(["t", "tag"], ["x", "select"]);
+    if (this.data.similar) keys.push(["s", "find similar"]);
     this.hint.replaceChildren();
     for (const [key, text] of keys) {
       if (this.hint.childNodes.length) this.hint.append("  ·  ");
@@ -275,8 +276,8 @@ class Gallery {
   }
 
   // A view from the server counts only when it is news: otherwise an echo would undo what the person did meanwhile.
-  update(data, { send, open, select, tag }) {
-    Object.assign(this, { send, open, select, tag });
+  update(data, handlers) {
+    Object.assign(this, handlers);
     if (data.serial !== this.serial) {
       this.serial = data.serial;
       Object.assign(this.view, data.view);
@@ -308,10 +309,12 @@ class Gallery {
     this.choosingLabel.style.display = data.reviewing ? "" : "none";
     const marked = this.root.getRootNode().activeElement?.dataset?.id;
     this.tiles = [];
-    const arranged = ["cards", "sheet"].includes(data.layout) ? `groups ${data.layout}` : data.groups.length === 2 ? "groups two" : "groups";
+    const arranged = ["cards", "sheet"].includes(data.layout)
+      ? `groups ${data.layout}`
+      : data.groups.length === 2 && data.layout !== "row" ? "groups two" : "groups";
     this.groups.className = arranged;
     this.groups.replaceChildren(
-      ...data.groups.flatMap((group) => (group.heading ? [element("h3", "", group.heading), this.group(group)] : [this.group(group)])),
+      ...data.groups.flatMap((group, at) => (group.heading ? [element("h3", "", group.heading), this.group(group, at)] : [this.group(group, at)])),
     );
     const again = this.tiles.findIndex((tile) => marked && tile.node.dataset.id === marked);
     this.focus = again >= 0 ? again : Math.min(this.focus, Math.max(0, this.tiles.length - 1));
@@ -349,21 +352,38 @@ class Gallery {
     }
   }
 
-  group(group) {
+  group(group, at) {
     const box = element("section", "group");
     const title = element("h4", "", group.title || "");
     title.hidden = !group.title;
     if (group.note) title.append(" ", element("span", "aside", group.note));
+    if (group.more) {
+      const more = element("button", "more", group.more);
+      more.setAttribute("aria-label", `${group.more}: ${group.title}`);
+      more.onclick = () => this.more(at);
+      title.append(more);
+    }
     const list = element("ul", `tiles ${this.data.layout}`);
     list.setAttribute("aria-label", group.title || "Samples");
     list.style.setProperty("--across", String(group.tiles.length));
     for (const tile of group.tiles) {
       const item = element("li");
       item.append(this.tile(tile));
+      if (this.data.similar && tile.href) item.append(this.like(tile));
       list.append(item);
     }
     box.append(title, list);
     return box;
+  }
+
+  // Beside the tile, which is a link: a button within one is none. From the keyboard it is "s".
+  like(tile) {
+    const button = element("button", "like", "≈");
+    button.title = "Find similar images (s)";
+    button.setAttribute("aria-label", `Find images similar to ${tile.id}`);
+    button.tabIndex = -1;
+    button.onclick = () => this.similar(tile.id);
+    return button;
   }
 
   tile(tile) {
@@ -519,6 +539,9 @@ class Gallery {
       this.startTag();
     } else if (event.key === "x" && this.data.reviewing) {
       if (this.tiles[this.focus]) this.toggle(this.focus, false);
+    } else if (event.key === "s" && this.data.similar) {
+      const id = this.tiles[this.focus]?.node.dataset.id;
+      if (id) this.similar(id);
     } else if (event.key === "Escape") {
       if (this.chosen.size) this.choose(new Set());
       else this.root.getRootNode().activeElement?.blur();
@@ -545,5 +568,7 @@ export default function (component) {
     open: (id) => setTriggerValue("open", id),
     select: (ids) => setStateValue("selected", ids),
     tag: (said) => setTriggerValue("tag", said),
+    similar: (id) => setTriggerValue("similar", id),
+    more: (at) => setTriggerValue("more", at),
   });
 }

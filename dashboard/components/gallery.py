@@ -94,12 +94,14 @@ class Group:
         title: The title; it may be empty.
         heading: Heading above this group and those that follow until the next heading.
         note: A faint line after the title.
+        more: What the button says that leads to all of it; empty for none.
     """
 
     tiles: Sequence[Tile]
     title: str = ""
     heading: str = ""
     note: str = ""
+    more: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,8 +196,9 @@ class Gallery:
         methods: Name and title of each method that the toolbar offers, in the order of the digits.
         default_method: The run's default, which the URL need not name.
         toolbar: Whether the toolbar and the hint about keys are shown; without it only the scales of colours are.
-        layout: ``fill`` rows with tiles, ``fit`` few tiles to the width, keep them at a ``fixed`` size, put each group
-            on a card of its own, or ten in a row on a ``sheet`` that can be printed.
+        layout: ``fill`` rows with tiles, show one ``row`` of each group and cut the rest, ``fit`` few tiles to the width,
+            keep them at a ``fixed`` size, put each group on a card of its own, or ten in a row on a ``sheet`` that can be
+            printed.
         size: Width of tiles where neither the URL nor a toolbar sets one.
         families: Family of each method, by which a long list of them is ordered.
         partial: Whether tiles carry the maps of some methods only, and more come when they are asked for.
@@ -203,6 +206,8 @@ class Gallery:
         shape_source: Where the outlines come from, for the legend.
         legend: Whether the scales of colours are shown where there is no toolbar.
         reviewing: What reviewing in it needs: tiles can be selected and, from the keyboard, tagged; None where not.
+        similar: Called with the id of the tile whose like somebody wants to see; None where nobody can ask.
+        more: Called with the place of the group that somebody wants to see all of.
     """
 
     groups: Sequence[Group]
@@ -210,7 +215,7 @@ class Gallery:
     methods: Sequence[tuple[str, str]]
     default_method: str
     toolbar: bool = True
-    layout: Literal["fill", "fit", "fixed", "cards", "sheet"] = "fill"
+    layout: Literal["fill", "row", "fit", "fixed", "cards", "sheet"] = "fill"
     size: int | None = None
     families: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
@@ -218,11 +223,19 @@ class Gallery:
     shape_source: str = ""
     legend: bool = False
     reviewing: Reviewing | None = None
+    similar: Callable[[str], None] | None = None
+    more: Callable[[int], None] | None = None
 
     def data(self, view: View, serial: int) -> dict[str, Any]:
         """Return what the browser is sent."""
         groups = [
-            {"title": g.title, "heading": g.heading, "note": g.note, "tiles": [_plain(t) for t in g.tiles]}
+            {
+                "title": g.title,
+                "heading": g.heading,
+                "note": g.note,
+                "more": g.more,
+                "tiles": [_plain(t) for t in g.tiles],
+            }
             for g in self.groups
         ]
         methods = [
@@ -237,6 +250,7 @@ class Gallery:
             dict(self.shapes),
             self.shape_source,
             self.reviewing is None,
+            self.similar is None,
         ]
         shown = json.dumps([groups, methods, sorted(self.images), *rest])
         lengths = "".join(str(len(url)) for url in self.images.values())
@@ -256,6 +270,7 @@ class Gallery:
             "floor": OVERLAY_FLOOR,
             "reviewing": self.reviewing
             and {"tags": list(self.reviewing.tags), "refusal": self.reviewing.refusal},
+            "similar": self.similar is not None,
             "serial": serial,
             "view": {
                 "method": view.method,
@@ -300,7 +315,11 @@ class Gallery:
             on_open_change=_nothing,
             on_selected_change=_nothing,
             on_tag_change=lambda: self._tag(st.session_state[key].get("tag")),
+            on_similar_change=lambda: self._like(st.session_state[key].get("similar")),
+            on_more_change=lambda: self._all(st.session_state[key].get("more")),
         )
+        if result.get("similar") is not None or result.get("more") is not None:
+            st.rerun()  # the address is another one now, and the whole page follows it
         opened = result.get("open")
         return str(opened) if opened else None
 
@@ -313,6 +332,17 @@ class Gallery:
         """Return those of the ids that the browser names which are tiles of this gallery, in its order."""
         named = {one for one in ids if isinstance(one, str)} if isinstance(ids, list) else set()
         return [tile.id for group in self.groups for tile in group.tiles if tile.id in named]
+
+    def _like(self, asked: object) -> None:
+        """Hand on which tile's like somebody wants to see."""
+        for sample_id in self._own([asked]):
+            if self.similar is not None:
+                self.similar(sample_id)
+
+    def _all(self, asked: object) -> None:
+        """Hand on which group somebody wants to see all of."""
+        if self.more is not None and isinstance(asked, int | float) and 0 <= asked < len(self.groups):
+            self.more(int(asked))
 
     def _tag(self, said: object) -> None:
         """Hand on a tag that was typed in the browser."""

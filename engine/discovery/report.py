@@ -18,8 +18,8 @@ from cache.summaries import run_summary
 
 
 @contextmanager
-def searching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    """Show which class is being searched, how many are left and for how long; yields what `discover` reports to."""
+def searching(console: Console, what: str = "Searching {}") -> Iterator[Callable[[int, int, str], None]]:
+    """Show what is being searched, how much is left and for how long; yields what `discover` reports to."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
@@ -30,9 +30,8 @@ def searching(console: Console) -> Iterator[Callable[[int, int, str], None]]:
         task = progress.add_task("Reading the run", total=None)
 
         def advance(done: int, total: int, name: str) -> None:
-            progress.update(
-                task, description=f"Searching {name}" if name else "Searched", completed=done, total=total
-            )
+            words = what.format(name) if name else "Done"
+            progress.update(task, description=words, completed=done, total=total or None)
 
         yield advance
 

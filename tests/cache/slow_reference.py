@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from cache.conditions import AllOf, AnyOf, Condition, InGroup, Is, Not, OneOf, Range, RegionMass, Text
+from cache.conditions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InGroup,
+    InProjection,
+    Is,
+    Not,
+    OneOf,
+    Range,
+    RegionMass,
+    Text,
+)
 from cache.contrasts import RegionContrast
 from cache.maps import grid_from_corners
 from cache.run import Run
@@ -37,6 +49,12 @@ class SlowRun:
             (part.key, row["content"], row["group"])
             for part in self.manifest.parts.get("groups", [])
             for row in pq.read_table(run.path / "groups" / part.name).to_pylist()
+        }
+
+        self.places = {
+            (part.key, row["content"]): (row["x"], row["y"])
+            for part in self.manifest.parts.get("projections", [])
+            for row in pq.read_table(run.path / "projections" / part.name).to_pylist()
         }
 
     def map_of(self, row: dict[str, Any], method: str | None, target: str | None) -> dict[str, Any] | None:
@@ -101,6 +119,9 @@ class SlowRun:
                 return None if more is None or less is None else round(more - less, 6) >= least
             case InGroup(version, group):
                 return (version, row["content"], group) in self.groups
+            case InProjection(version, polygon):
+                place = self.places.get((version, row["content"]))
+                return None if place is None else slow_inside(*place, polygon)
             case AnyOf(inner):
                 held = [self.holds(c, row) for c in inner]
                 return True if True in held else None if None in held else False
@@ -116,3 +137,12 @@ def between(value: Any, low: Any, high: Any) -> bool | None:
     if value is None:
         return None
     return (low is None or value >= low) and (high is None or value <= high)
+
+
+def slow_inside(x: float, y: float, polygon: tuple[tuple[float, float], ...]) -> bool:
+    crossings = 0
+    for i, (x0, y0) in enumerate(polygon):
+        x1, y1 = polygon[(i + 1) % len(polygon)]
+        if (y0 <= y < y1) or (y1 <= y < y0):
+            crossings += x < x0 + (y - y0) / (y1 - y0) * (x1 - x0)
+    return crossings % 2 == 1

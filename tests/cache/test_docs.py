@@ -23,6 +23,7 @@ from cache.schema import (
     ERROR_COLUMNS,
     FINDING_COLUMNS,
     GROUP_COLUMNS,
+    PROJECTION_COLUMNS,
     SAMPLE_COLUMNS,
     SCHEMA_VERSION,
     THUMBNAIL_COLUMNS,
@@ -41,6 +42,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "agreement": AGREEMENT_COLUMNS,
     "findings": FINDING_COLUMNS,
     "groups": GROUP_COLUMNS,
+    "projections": PROJECTION_COLUMNS,
 }
 
 
@@ -103,5 +105,7 @@ def test_the_example_runs_and_agrees(run_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_every_condition_is_described() -> None:
     described = set(re.findall(r'`\["(\w+)"', section("Filters in a link"))) | {"all", "not"}
-    assert described == {"in", "range", "is", "has", "mass", "group", "reviewed", "any", "all", "not"}
+    assert described == {
+        "in", "range", "is", "has", "mass", "group", "place", "reviewed", "any", "all", "not",
+    }  # fmt: skip
     assert condition_from_json(["is", "correct", False]) == Is("correct", False)
