@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from cache.bundle_privacy import PLACE
 from cache.bundle_rows import ORIGINAL_SCHEMA, OTHER_SUFFIX, SUFFIXES, content_keys
 from cache.bundles import ORIGINALS
+from cache.disk import storage_errors
 from cache.errors import BundleError
 from cache.manifest import Manifest
-from cache.parts import storage_errors
 from cache.schema import (
     ATTRIBUTION_COLUMNS,
     CORNERS,

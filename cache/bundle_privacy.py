@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cache.locations import Location
 from cache.manifest import Manifest
 from cache.review_events import Event, Subject
 
@@ -43,7 +44,7 @@ class Privacy:
         taken: Ids that samples have already, so that no neutral name becomes one of them.
     """
 
-    def __init__(self, manifest: Manifest, run: Path) -> None:
+    def __init__(self, manifest: Manifest, run: Location) -> None:
         root = str(manifest.dataset.get("root") or "")
         source = str(manifest.dataset.get("source") or "")
         places = {root, source, str(run), str(run.absolute()), str(run.resolve()), str(Path.home())}

@@ -30,9 +30,9 @@ from cache.bundles import (
     SEAL_DIGITS,
     sealed,
 )
+from cache.disk import replace_file, storage_errors, sync_folder
 from cache.errors import BundleError, RunError
 from cache.manifest import MANIFEST_NAME, PART_NAME, TABLE_NAME, Manifest
-from cache.parts import replace_file, storage_errors, sync_folder
 from cache.review_events import MAX_LINE, Event
 from cache.reviews import REVIEWS_NAME, Merged, Reviews
 from cache.run import Run, is_run

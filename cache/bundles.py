@@ -25,9 +25,10 @@ import pyarrow.parquet as pq
 
 from cache.bundle_privacy import Privacy
 from cache.bundle_rows import Chosen, Rows, choose, original_rows, rewritten
+from cache.disk import storage_errors, sync_folder
 from cache.errors import BundleError, RunDamagedError
 from cache.manifest import MANIFEST_NAME, Part
-from cache.parts import PartWriter, storage_errors, sync_folder
+from cache.parts import PartWriter
 from cache.reading import reading_errors
 from cache.review_events import Event
 from cache.reviews import Reviews
@@ -239,7 +240,7 @@ def _write_table(
     out, originals = _Out(writing, table), _Out(writing, ORIGINALS)
     try:
         for part in writing.run.manifest.parts[table]:
-            path = writing.run.path / table / part.name
+            path = writing.run.storage.fetch(table, part)
             with pq.ParquetFile(path) as file:
                 rows = Rows.of(file, table, part.name, writing.chosen)
                 if rows.whole:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from threading import RLock
 from typing import Any
 
@@ -25,6 +24,7 @@ from cache.filter_sql import (
     source_alias,
 )
 from cache.groups import group_alias, read_groups
+from cache.locations import Location
 from cache.projections import Places, area_alias, inside, read_places
 from cache.reading import read_rows, reading_errors
 from cache.review_condition import reviewed_alias
@@ -82,7 +82,7 @@ class Catalog:
         reviewed: The images that conditions on reviews select.
     """
 
-    def __init__(self, run: Run, reviews: Path | None = None) -> None:
+    def __init__(self, run: Run, reviews: Location | None = None) -> None:
         """Load the samples of an opened run.
 
         Args:
@@ -288,7 +288,7 @@ class Catalog:
             RunDamagedError: A part is missing or cannot be read.
         """
         with reading_errors(self.run):
-            return read_rows(self.run.part_paths(table), wanted, columns)
+            return read_rows(self.run.part_sources(table), wanted, columns)
 
     def table_sql(self, table: str, columns: Sequence[Column]) -> str:
         """Return the SELECT of a whole table's columns from its parts; without parts it has no rows."""

@@ -15,10 +15,10 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from cache.catalog import ON_DISK_ONLY, Catalog
+from cache.disk import storage_errors
 from cache.fields import class_titles
 from cache.filter_sql import SAMPLES, identifier
 from cache.filters import Filter
-from cache.parts import storage_errors
 from cache.queries import Sort, order_by, sort_key, sort_tables
 from cache.schema import SAMPLE_COLUMNS
 from cache.selections import compiled

@@ -1,23 +1,20 @@
-"""Writes one immutable part: under a temporary name, row group by row group, then fsynced and renamed."""
+"""Writes one immutable part: to a local file, row group by row group, which is then put under its final name."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.errors import RunStorageError
+from cache.disk import digest, storage_errors
 from cache.manifest import Part
 from cache.schema import THUMBNAIL_GROUP_ROWS
+from cache.storage import LocalStorage, Storage
 
-TEMPORARY_SUFFIX = ".tmp"
 GROUP_ROWS = {"thumbnails": THUMBNAIL_GROUP_ROWS, "samples": 4_096, "errors": 4_096, "embeddings": 512}
 """Rows of a row group by table; attributions have `DEFAULT_GROUP_ROWS`."""
 DEFAULT_GROUP_ROWS = 1_024
@@ -25,76 +22,37 @@ GROUP_BYTES = 16 << 20
 """A row group is written earlier where so much waits: maps of the input's own resolution are large."""
 
 
-@contextmanager
-def storage_errors(folder: Path) -> Iterator[None]:
-    """Turn a disk's refusals into one sentence.
-
-    Raises:
-        RunStorageError: The disk is full, read-only, gone, or may not be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "is full" if full else f"cannot be written ({error.strerror or error})"
-        remedy = "free some space" if full else "check the disk and the permissions"
-        raise RunStorageError(
-            f"The disk that holds {folder} {what}: {remedy} and run the same command again; what was published is kept."
-        ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file's contents in one step that a crash cannot split."""
-    temporary = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class PartWriter:
     """A part being written; rows are handed on to disk a row group at a time, so that memory stays flat.
 
-    The part's name is known from the start, so that other tables may point into it.
+    The part's name is known from the start, so that other tables may point into it. No lock is needed: a part counts
+    only once the run's writer has named it in the manifest, whoever wrote it.
     """
 
-    def __init__(self, run: Path, table: str, schema: pa.Schema, key: str = "") -> None:
+    def __init__(self, run: Storage | Path, table: str, schema: pa.Schema, key: str = "") -> None:
+        """Open a part.
+
+        Args:
+            run: Where the run is kept; a path for a directory.
+            table: The table.
+            schema: Of its rows.
+            key: Key of the parameters that they were computed with.
+
+        Raises:
+            RunStorageError: The disk refuses.
+        """
         self.table = table
         self.schema = schema
         self.key = key
         self.name = f"part-{uuid4().hex[:16]}.parquet"
         self.rows = 0
-        self._folder = run / table
-        self._temporary = self._folder / f".{self.name}{TEMPORARY_SUFFIX}"
+        self._storage = LocalStorage(run) if isinstance(run, Path) else run
+        self._temporary = self._storage.spool(table, self.name)
+        self._folder = self._temporary.parent
         self._group_rows = GROUP_ROWS.get(table, DEFAULT_GROUP_ROWS)
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
-        with storage_errors(run):
-            if not self._folder.is_dir():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                sync_folder(self._folder.parent)
-                sync_folder(run)
+        with storage_errors(self._folder):
             self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() and abort()
         self._writer = pq.ParquetWriter(self._file, schema, **_encoding(table, schema))
 
@@ -134,9 +92,9 @@ class PartWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             size, sha256 = os.stat(self._temporary).st_size, digest(self._temporary)
-            os.replace(self._temporary, self._folder / self.name)
-            sync_folder(self._folder)
-        return Part(self.name, self.rows, size, sha256, self.key)
+        part = Part(self.name, self.rows, size, sha256, self.key)
+        self._storage.put(self.table, part, self._temporary)
+        return part
 
     def abort(self) -> None:
         """Leave no trace of the part."""
@@ -145,7 +103,7 @@ class PartWriter:
         with suppress(OSError):
             self._file.close()
         self._temporary.unlink(missing_ok=True)
-        (self._folder / self.name).unlink(missing_ok=True)
+        self._storage.delete(self.table, self.name)
 
 
 def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:

@@ -183,7 +183,7 @@ def maps(
 def thumbnails(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """Return the WebP of each sample's model view; samples without one are left out."""
     found = _rows_of_samples(catalog, sample_ids, "s.thumbnail_part, s.thumbnail_row")
-    index = {path.rpartition("/")[2]: i for i, path in enumerate(catalog.run.part_paths("thumbnails"))}
+    index = {part.name: i for i, part in enumerate(catalog.run.readable("thumbnails"))}
     wanted = {
         sample_id: (index[row["thumbnail_part"]], row["thumbnail_row"])
         for sample_id, row in found.items()

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -47,9 +48,9 @@ KEPT_FOOTERS = 64
 """A footer of 200 columns takes over a megabyte of memory."""
 
 
-def read_footer(path: str) -> Footer:
+def read_footer(source: Any) -> Footer:
     """Return the footer of an immutable part."""
-    metadata = pq.read_metadata(path)
+    metadata = pq.read_metadata(source)
     rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     return metadata, tuple(np.cumsum([0, *rows]).tolist())
 
@@ -58,15 +59,15 @@ _kept_footer = lru_cache(maxsize=KEPT_FOOTERS)(read_footer)
 
 
 def read_rows(
-    paths: Sequence[str],
+    sources: Sequence[Any],
     wanted: Sequence[tuple[int, int]],
     columns: Sequence[str] | None = None,
-    footer: Callable[[str], Footer] = _kept_footer,
+    footer: Callable[[Any], Footer] = _kept_footer,
 ) -> pa.Table:
     """Read rows from parts, touching only the row groups that hold them.
 
     Args:
-        paths: The table's parts.
+        sources: The table's parts: paths, or what `Storage.source` returns.
         wanted: Index of the part and row within it, for each row.
         columns: Columns to read; None for all.
         footer: Reads the footer of a part; by default those read last are kept.
@@ -79,12 +80,13 @@ def read_rows(
         by_part[part].append(at)
     tables, order = [], []
     for part, places in by_part.items():
-        metadata, firsts = footer(paths[part])
+        metadata, firsts = footer(sources[part])
         rows = np.array([wanted[at][1] for at in places])
         groups = np.searchsorted(firsts, rows, side="right") - 1
         held = sorted(set(groups.tolist()))
         offset = dict(zip(held, np.cumsum([0, *(firsts[g + 1] - firsts[g] for g in held)]), strict=False))
-        with pq.ParquetFile(paths[part], metadata=metadata) as file:
+        remote = not isinstance(sources[part], str)  # then one request fetches several columns
+        with pq.ParquetFile(sources[part], metadata=metadata, pre_buffer=remote) as file:
             held_columns = set(file.schema_arrow.names)
             present = None if columns is None else [c for c in columns if c in held_columns]
             table = file.read_row_groups(held, columns=present, use_threads=False)

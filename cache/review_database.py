@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from random import uniform
 from time import monotonic, sleep
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from cache.errors import ReviewStoreError
+from cache.locations import Url
 
 APPLICATION = 0x475A5256
 """Marks an SQLite file as Gazelake's reviews."""
@@ -37,6 +38,29 @@ CREATE INDEX subjects_by_event ON subjects (event);
 Inode = tuple[int, int]
 T = TypeVar("T")
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class NoDatabase:
+    """The reviews of a run at a URL, which SQLite cannot keep there: none, and none can be written."""
+
+    def __init__(self, place: Url) -> None:
+        self.place = place
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Give what there is while nobody has written anything."""
+        yield None
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Refuse.
+
+        Raises:
+            ReviewStoreError: Always.
+        """
+        raise ReviewStoreError(
+            f"{self.place.parent} can be looked at but not reviewed yet: reviews need a folder on a local disk, named under "
+            "[reviews] in the configuration that is given with --config."
+        )
 
 
 class Database:

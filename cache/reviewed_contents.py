@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
 
 import pyarrow as pa
 
+from cache.locations import Location
 from cache.review_condition import Reviewed
 from cache.review_views import reviewed
 from cache.reviews import Reviews
@@ -22,7 +22,7 @@ class ReviewedContents:
     The file is opened anew each time, so that one brought back or begun anew is simply read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         """Name the file, which need not exist yet."""
         self.path = path
         self._tables: OrderedDict[tuple[Revision, Reviewed], pa.Table] = OrderedDict()

@@ -17,8 +17,9 @@ from typing import Any
 from uuid import uuid4
 
 from cache.errors import ReviewError
+from cache.locations import Location, Url, located
 from cache.manifest import Manifest
-from cache.review_database import WAIT, Database
+from cache.review_database import WAIT, Database, NoDatabase
 from cache.review_events import (
     LATEST,
     LINE_SUBJECTS,
@@ -55,8 +56,11 @@ class Merged:
     differing: int = 0
 
 
-def reviews_path(run: Path, manifest: Manifest | None = None, folder: Path | None = None) -> Path:
-    """Return where a run's reviews lie: in the run, or in the folder that a configuration names for those of all runs."""
+def reviews_path(run: Location, manifest: Manifest | None = None, folder: Path | None = None) -> Location:
+    """Return where a run's reviews lie: in the run, or in the folder that a configuration names for those of all runs.
+
+    Below a URL there are none, and none can be written.
+    """
     if folder is None or manifest is None:
         return run / REVIEWS_NAME
     return folder / f"{manifest.run_id}.sqlite"
@@ -68,20 +72,20 @@ class Reviews:
     Every action is one transaction: kept whole when it returns, or not at all.
     """
 
-    def __init__(self, path: str | os.PathLike[str], wait: float = WAIT) -> None:
+    def __init__(self, path: str | os.PathLike[str] | Url, wait: float = WAIT) -> None:
         """Name the file; it is made by the first action.
 
         Args:
-            path: The SQLite file, on a local disk.
+            path: The SQLite file, on a local disk; below a URL there are no reviews, and none can be written.
             wait: Seconds that an action waits for its turn.
         """
-        self.path = Path(path)
-        self._database = Database(self.path, wait)
+        self.path = located(path)
+        self._database = NoDatabase(self.path) if isinstance(self.path, Url) else Database(self.path, wait)
 
     @classmethod
-    def of_run(cls, run: str | os.PathLike[str]) -> Reviews:
+    def of_run(cls, run: str | os.PathLike[str] | Url) -> Reviews:
         """Return the reviews that lie in a run's directory."""
-        return cls(reviews_path(Path(run)))
+        return cls(reviews_path(located(run)))
 
     def tag(self, author: str, subjects: Iterable[Subject], tag: str) -> str:
         """Add a tag to subjects, a million of them at most, in one action; return the event's id.

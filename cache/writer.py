@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from time import monotonic, sleep
 from types import TracebackType
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,28 +13,15 @@ import pyarrow.parquet as pq
 
 from cache.compaction import conform, mergeable, point_anew, unify
 from cache.errors import RunBusyError, RunStorageError
-from cache.manifest import MANIFEST_NAME, Manifest, Part, now
-from cache.parts import TEMPORARY_SUFFIX, PartWriter, replace_file, storage_errors
-from cache.run import LOCK_NAME, Run, is_run
+from cache.locations import Url
+from cache.manifest import Manifest, Part, now
+from cache.parts import PartWriter
+from cache.run import Run
 from cache.schema import PART_ROWS
+from cache.storage import OWN_NAME, OWN_TABLE, storage_at
 
 GRACE = timedelta(minutes=1)
 """How long a file that no manifest names any more is kept for readers of an older generation."""
-PLAIN_TABLES = (
-    "samples",
-    "thumbnails",
-    "embeddings",
-    "errors",
-    "agreement",
-    "findings",
-    "groups",
-    "projections",
-)
-OWN_TABLE = re.compile("|".join(PLAIN_TABLES) + "|attributions/[a-z][a-z0-9_]*")
-OWN_NAME = re.compile(
-    r"part-[0-9a-f]{16}\.parquet|\.part-[0-9a-f]{16}\.parquet" + re.escape(TEMPORARY_SUFFIX)
-)
-"""Names of parts, finished and half-written; nothing else is ever deleted."""
 
 
 class RunWriter:
@@ -49,11 +31,11 @@ class RunWriter:
     see the previous generation, afterwards the new one, never something between.
     """
 
-    def __init__(self, path: str | os.PathLike[str], manifest: Manifest | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | Url, manifest: Manifest | None = None) -> None:
         """Lock a run for writing.
 
         Args:
-            path: The run's directory; created where it does not exist.
+            path: The run's directory or URL; created where it does not exist.
             manifest: Manifest of a new run; ignored where a run is there already.
 
         Raises:
@@ -61,17 +43,17 @@ class RunWriter:
             RunStorageError: The directory cannot be made, or holds something that is not a run.
             RunNotFoundError: There is no run and no manifest to start one with.
         """
-        self.path = Path(path)
+        self.storage = storage_at(path)
+        self.path = self.storage.place
         self.damaged: list[str] = []
         self._open_parts: dict[str, PartWriter] = {}
         self._closed: list[tuple[str, Part]] = []
         self._moved: dict[str, tuple[str, int]] = {}
-        _refuse_foreign(self.path)
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.path)
+        self._uncertain = False
+        self.storage.prepare()
+        self._lock = self.storage.lock()
         try:
-            if manifest is not None and not is_run(self.path):
+            if manifest is not None and not self.storage.holds_run():
                 self.manifest = manifest
             else:
                 run = Run.open(self.path)
@@ -95,8 +77,9 @@ class RunWriter:
         for writing in self._open_parts.values():
             writing.abort()
         self._open_parts.clear()
-        for table, part in self._closed:
-            (self.path / table / part.name).unlink(missing_ok=True)
+        # An object store may have taken a manifest without being able to say so: then what it names must stay.
+        for table, part in [] if self._uncertain else self._closed:
+            self.storage.delete(table, part.name)
         self._closed.clear()
         self._lock.close()
 
@@ -110,7 +93,7 @@ class RunWriter:
             self._finish(table)
             part = None
         if part is None:
-            part = self._open_parts[table] = PartWriter(self.path, table, schema, key)
+            part = self._open_parts[table] = PartWriter(self.storage, table, schema, key)
         return part
 
     def append(self, table: str, rows: pa.Table, key: str = "") -> tuple[str, int]:
@@ -139,6 +122,7 @@ class RunWriter:
 
         Raises:
             RunStorageError: The disk refuses; the previous generation stays as it was.
+            RunBusyError: Another process has taken over the run.
         """
         for table in list(self._open_parts):
             self._finish(table)
@@ -155,8 +139,8 @@ class RunWriter:
             parts.setdefault(table, []).append(part)
         try:
             self._replace_manifest(parts, gone)
-        except RunStorageError:
-            self._closed = closed
+        except (RunStorageError, RunBusyError):
+            self._closed, self._uncertain = closed, self.storage.remote
             raise
         self._collect_retired()
 
@@ -219,10 +203,11 @@ class RunWriter:
         self, table: str, parts: list[Part], moved: dict[str, tuple[str, int]] | None = None
     ) -> dict[str, tuple[str, int]]:
         """Write the rows of parts into new ones; return where the first row of each old part now lies."""
-        schema = unify([pq.read_schema(self.path / table / part.name) for part in parts])
+        paths = self.storage.fetch_all(table, parts)
+        schema = unify([pq.read_schema(path) for path in paths])
         placed: dict[str, tuple[str, int]] = {}
-        for part in parts:
-            with pq.ParquetFile(self.path / table / part.name) as file:
+        for part, path in zip(parts, paths, strict=True):
+            with pq.ParquetFile(path) as file:
                 # A part is never split between two, so that one offset says where all of its rows went.
                 target = self._open_parts.get(table)
                 if target is not None and target.rows + part.rows > PART_ROWS:
@@ -237,9 +222,8 @@ class RunWriter:
         return placed
 
     def _points_into(self, part: Part, moved: dict[str, tuple[str, int]]) -> bool:
-        column = pq.read_table(self.path / "samples" / part.name, columns=["thumbnail_part"])[
-            "thumbnail_part"
-        ]
+        path = self.storage.fetch("samples", part)
+        column = pq.read_table(path, columns=["thumbnail_part"])["thumbnail_part"]
         return not moved.keys().isdisjoint(column.unique().to_pylist())
 
     def _rewrite_without(self, table: str, ids: set[str]) -> set[tuple[str, str]]:
@@ -249,7 +233,7 @@ class RunWriter:
             return replaced
         wanted = pa.array(sorted(ids), pa.string())
         for part in self.manifest.parts.get(table, []):
-            path = self.path / table / part.name
+            path = self.storage.fetch(table, part)
             held = pq.read_table(path, columns=["sample_id"])["sample_id"]
             stays = pc.invert(pc.is_in(held, wanted))
             if pc.all(stays).as_py():
@@ -273,9 +257,9 @@ class RunWriter:
         self.manifest.generation += 1
         self.manifest.updated = at
         try:
-            with storage_errors(self.path):
-                replace_file(self.path / MANIFEST_NAME, self.manifest.to_json().encode())
-        except RunStorageError:
+            self._lock.check()
+            self.storage.replace_manifest(self.manifest.to_json().encode())
+        except (RunStorageError, RunBusyError):
             self.manifest.parts, self.manifest.retired, self.manifest.generation, self.manifest.updated = (
                 before
             )
@@ -293,9 +277,9 @@ class RunWriter:
         self._collect_retired(everywhere=True)
         named = {f"{table}/{part.name}" for table, parts in self.manifest.parts.items() for part in parts}
         named |= {entry["path"] for entry in self.manifest.retired}
-        for path in _own_files(self.path):
-            if path.relative_to(self.path).as_posix() not in named:
-                path.unlink(missing_ok=True)
+        for table, name, age in self.storage.own_files():
+            if f"{table}/{name}" not in named and age >= self.storage.garbage_age.total_seconds():
+                self.storage.delete(table, name)
 
     def _collect_retired(self, everywhere: bool = False) -> None:
         """Delete files that were retired long enough ago for every reader to have moved on.
@@ -312,48 +296,5 @@ class RunWriter:
             if recent or (entry["path"].startswith("samples/") and not everywhere):
                 kept.append(entry)
             else:
-                (self.path / entry["path"]).unlink(missing_ok=True)
+                self.storage.delete(table, name)
         self.manifest.retired = kept
-
-
-def _own_files(run: Path) -> Iterator[Path]:
-    """Yield the parts of a run's tables, finished and half-written, by the names that this module gives them."""
-    for table in (*PLAIN_TABLES, "attributions/*"):
-        yield from (path for path in run.glob(f"{table}/*") if OWN_NAME.fullmatch(path.name))
-        yield from (path for path in run.glob(f"{table}/.*") if OWN_NAME.fullmatch(path.name))
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Refuse a directory that holds something else, before anything is written into it."""
-    with storage_errors(path):
-        if path.exists() and not path.is_dir():
-            raise RunStorageError(f"{path} is a file: name a directory for the run with --out.")
-        foreign = (
-            [entry.name for entry in path.iterdir() if not entry.name.startswith(".")]
-            if path.is_dir()
-            else []
-        )
-    if foreign and not is_run(path):
-        raise RunStorageError(
-            f"{path} is not empty and holds no run: name a new directory for the run with --out."
-        )
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """Take the writer's lock; the system releases it when the process ends, however it ends."""
-    with storage_errors(path):
-        file = open(path / LOCK_NAME, "ab")  # noqa: SIM115 - held as long as the writer lives
-    deadline = monotonic() + 2.0
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
-        except BlockingIOError as error:
-            # A reader that asks whether the run is being written holds the lock for an instant.
-            if monotonic() < deadline:
-                sleep(0.05)
-                continue
-            file.close()
-            raise RunBusyError(
-                f"Another process is writing {path}: wait for it or stop it, then run the same command again."
-            ) from error

@@ -15,6 +15,8 @@ import typer
 
 from cache.command_line import run_command
 from cache.errors import ConfigError
+from cache.locations import Location, Url, located
+from cache.run import find_runs
 from dashboard import preload
 from dashboard.configuration import CONFIG_VARIABLE, configuration_path, read_configuration
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
@@ -43,7 +45,10 @@ def main() -> None:
 @cli.command()
 def serve(
     runs_dir: Annotated[
-        Path | None, typer.Argument(help="A folder of runs, or one run.", show_default=DEFAULT_RUNS)
+        str | None,
+        typer.Argument(
+            help="A folder of runs or one run, or the URL of either (s3://…).", show_default=DEFAULT_RUNS
+        ),
     ] = None,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
     address: Annotated[
@@ -67,7 +72,7 @@ def serve(
     ] = False,
 ) -> None:
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
-    folder = checked_folder(runs_dir)
+    folder = checked_folder(None if runs_dir is None else located(runs_dir))
     path = checked_page(page)
     check_configuration(folder, config)
     check_port(address, port)
@@ -76,7 +81,7 @@ def serve(
     serve_folder(folder, port, address, browser, path)
 
 
-def serve_folder(folder: Path, port: int, address: str, browser: bool, page: str = "") -> None:
+def serve_folder(folder: Location, port: int, address: str, browser: bool, page: str = "") -> None:
     """Serve a folder until somebody ends it, and open the page once it answers where that is wanted."""
     shown = LOOPBACK if address in ("0.0.0.0", "::") else address
     prefix = os.environ.get("STREAMLIT_SERVER_BASE_URL_PATH", "").strip("/")
@@ -88,14 +93,20 @@ def serve_folder(folder: Path, port: int, address: str, browser: bool, page: str
     _run_streamlit(address, port)
 
 
-def checked_folder(runs_dir: Path | None) -> Path:
+def checked_folder(runs_dir: Location | None) -> Location:
     """Return the folder to serve; the default one may be missing, since the page says how to fill it.
 
     Raises:
-        ConfigError: It does not exist, or is not a folder.
+        ConfigError: It does not exist, is not a folder, or is a URL whose package is not installed.
+        RunStorageError: It is a URL whose store denies it, or cannot be reached.
     """
     if runs_dir is None:
-        return Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS).absolute()
+        runs_dir = located(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS)
+        if not isinstance(runs_dir, Url):
+            return runs_dir.absolute()
+    if isinstance(runs_dir, Url):
+        find_runs(runs_dir)
+        return runs_dir
     if not os.path.exists(runs_dir):  # which takes names that are too long, too
         raise ConfigError(
             f"{runs_dir} does not exist: name a folder of runs, or make a run there with `python -m engine explain --out`."
@@ -116,7 +127,7 @@ def checked_page(name: str) -> str:
     return "" if name == FIRST_PAGES[0] else name
 
 
-def check_configuration(folder: Path, config: Path | None) -> None:
+def check_configuration(folder: Location, config: Path | None) -> None:
     """Check the configuration before anything is served, and have the pages read the one that is named.
 
     Raises:

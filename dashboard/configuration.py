@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cache.errors import ConfigError, shown
+from cache.locations import Location, Url
 from cache.run import is_run
 
 CONFIG_VARIABLE = "GAZELAKE_CONFIG"
@@ -67,11 +68,13 @@ class Configuration:
     reviews: Path | None = None
 
 
-def configuration_path(runs: Path) -> Path | None:
+def configuration_path(runs: Location) -> Path | None:
     """Return the file that configures a dashboard over a folder of runs; None without one."""
     named = os.environ.get(CONFIG_VARIABLE)
     if named:
         return Path(named)
+    if isinstance(runs, Url):
+        return None  # who may look is said on the machine that shows, not in the bucket that is shown
     # A run that is served by itself may come from anywhere: what lies within it does not say who may look.
     beside = (runs.absolute().parent if is_run(runs) else runs) / CONFIG_NAME
     return beside if os.path.lexists(beside) else None

@@ -10,46 +10,69 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import streamlit as st
 
 from cache.catalog import Catalog
 from cache.filters import Filter
+from cache.locations import Location, Url, located
 from cache.reviews import reviews_path
-from cache.run import Run, Signature, find_runs, is_run, signature
+from cache.run import Run, Signature, changed, find_runs, signature
 from dashboard.configuration import configuration_path, read_configuration
 
 RUNS_VARIABLE = "GAZELAKE_RUNS"
 DEFAULT_RUNS = "runs"
+URL_SECONDS = 5.0
+"""How long it is believed what an object store said of its runs: every click would ask it several times."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def runs_folder() -> Path:
-    """Return the folder that is served: a folder of runs, or one run."""
-    return Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS)
+def runs_folder() -> Location:
+    """Return the folder or URL that is served: of runs, or of one run."""
+    return located(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS)
 
 
-def list_runs(folder: Path | None = None) -> dict[str, Path]:
-    """Return the runs of the served folder by the name that links use: their path below the folder."""
+def list_runs(folder: Location | None = None) -> dict[str, Location]:
+    """Return the runs of the served folder by the name that links use: their path below the folder.
+
+    Raises:
+        RunStorageError: The object store denies them, or cannot be reached.
+        ConfigError: Its package is not installed.
+    """
     root = (folder or runs_folder()).absolute()
-    if is_run(root):
+    return _list_url(root, _now()) if isinstance(root, Url) else _list(root)
+
+
+def _list(root: Location) -> dict[str, Location]:
+    found = find_runs(root)
+    if found == [root]:
         return {root.name: root}
-    return {path.relative_to(root).as_posix(): path for path in find_runs(root)}
+    return {str(place)[len(str(root)) :].strip("/"): place for place in found}
 
 
-def latest_run(runs: Mapping[str, Path]) -> str | None:
+@st.cache_data(max_entries=4, show_spinner=False)
+def _list_url(root: Url, moment: int) -> dict[str, Location]:
+    del moment  # a listing is asked for once in a while, not with every click
+    return _list(root)
+
+
+def _now() -> int:
+    return int(monotonic() // URL_SECONDS)
+
+
+def latest_run(runs: Mapping[str, Location]) -> str | None:
     """Return the name of the run that was changed last; None without runs."""
-    return max(runs, key=lambda name: _changed(runs[name]), default=None)
+    return max(runs, key=lambda name: changed(runs[name]), default=None)
 
 
-def _changed(path: Path) -> float:
-    try:
-        return os.stat(path / "run.json").st_mtime
-    except OSError:
-        return 0.0
+@st.cache_data(max_entries=8, show_spinner=False)
+def _signature(place: Url, moment: int) -> Signature | None:
+    del moment
+    return signature(place)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
@@ -69,16 +92,18 @@ def reviews_folder() -> Path | None:
     return None if path is None else read_configuration(path).reviews
 
 
-def open_catalog(path: Path) -> Catalog:
+def open_catalog(path: Location) -> Catalog:
     """Open the newest generation of a run, or return it where it is open already.
 
     Raises:
         RunNotFoundError: There is no run at that path.
         RunSchemaError: Another schema version wrote it.
         RunDamagedError: It cannot be read.
+        RunStorageError: The object store denies it, or cannot be reached.
         ConfigError: The configuration cannot be used.
     """
-    return _open(str(path), signature(path), reviews_folder())
+    opened = _signature(path, _now()) if isinstance(path, Url) else signature(path)
+    return _open(str(path), opened, reviews_folder())
 
 
 class Answers:

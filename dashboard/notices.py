@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import streamlit as st
 
 from cache.errors import GazelakeError, RunDamagedError, RunNotFoundError, RunSchemaError
 from cache.filter_text import clause
 from cache.filters import Filter
+from cache.locations import Location
 from cache.manifest import Manifest
 from cache.run import Run
 
@@ -27,12 +27,12 @@ def _panel(icon: str, title: str) -> None:
     st.markdown(f"### :material/{icon}: {title}")
 
 
-def no_runs(folder: Path) -> None:
+def no_runs(folder: Location) -> None:
     """Say that the served folder holds no run, and how to make one."""
     with st.container(key="notice"):
         _panel("water", "No run here yet")
         st.markdown(
-            f"The dashboard looks for runs in **{plain(folder.absolute())}**, and there is none. "
+            f"The dashboard looks for runs in **{plain(str(folder.absolute()))}**, and there is none. "
             "Make one, then reload this page:"
         )
         st.code(
@@ -42,12 +42,12 @@ def no_runs(folder: Path) -> None:
         st.code(f"python -m engine demo --out {folder / 'demo'}", language="shell")
 
 
-def vanished(name: str, folder: Path) -> None:
+def vanished(name: str, folder: Location) -> None:
     """Say that a run that the link names went away with its folder."""
     with st.container(key="notice"):
         _panel("cloud_off", "The run is not there any more")
         st.markdown(
-            f"The run **{plain(name)}** was in **{plain(folder.absolute())}**, which holds no run now. "
+            f"The run **{plain(name)}** was in **{plain(str(folder.absolute()))}**, which holds no run now. "
             "If it lies on another disk, connect that disk and reload this page; nothing here was changed."
         )
 

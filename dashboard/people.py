@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import streamlit as st
 
 from cache.errors import ConfigError
+from cache.locations import Url
 from cache.review_events import MAX_AUTHOR
 from dashboard.configuration import Access, Configuration, configuration_path, read_configuration
 from dashboard.data import runs_folder
@@ -53,11 +54,21 @@ def person() -> Person:
         ConfigError: The configuration cannot be used.
     """
     access = configuration().access
+    may_write = reviews_have_a_place()
     if access is None:
-        return Person(str(st.session_state.get(NAME, "")), may_review=not _auth_is_set_up())
+        return Person(str(st.session_state.get(NAME, "")), may_review=may_write and not _auth_is_set_up())
     claims = _claims()
     role = _role(access, claims)
-    return Person(_author(claims), may_review=role == "reviewer", signed_in=role is not None)
+    return Person(_author(claims), may_review=may_write and role == "reviewer", signed_in=role is not None)
+
+
+def reviews_have_a_place() -> bool:
+    """Tell whether reviews can be kept: beside runs of this machine, or in the folder that the configuration names.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+    return not isinstance(runs_folder(), Url) or configuration().reviews is not None
 
 
 def gate() -> None:
@@ -117,8 +128,13 @@ def badge() -> None:
             st.button(
                 "Sign out", key="sign_out", icon=":material/logout:", type="tertiary", on_click=st.logout
             )
-        else:
+        elif reviews_have_a_place():
             name_input("sidebar_reviewer", "Reviewing as")
+        if not reviews_have_a_place():
+            st.caption(
+                ":material/visibility: These runs lie at a URL and can only be looked at: to review them, name a folder of this "
+                "machine under `[reviews]` in the configuration given with `--config`."
+            )
 
 
 def name_input(key: str, label: str) -> None:

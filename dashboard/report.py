@@ -22,11 +22,11 @@ from markupsafe import Markup
 
 from cache import queries
 from cache.catalog import Catalog
+from cache.disk import storage_errors
 from cache.errors import ConfigError
 from cache.filters import Filter, Is
 from cache.findings import load_findings
 from cache.intervals import wilson
-from cache.parts import storage_errors
 from cache.reviews import Reviews
 from cache.summaries import Totals, summary_sentences
 from dashboard.confusions import confusion_view

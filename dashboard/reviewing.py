@@ -16,7 +16,7 @@ from cache.review_views import Entry, Marks, last_action, marks
 from cache.reviews import Reviews
 from dashboard.data import answers
 from dashboard.notices import plain
-from dashboard.people import person
+from dashboard.people import person, reviews_have_a_place
 from dashboard.session import PageContext
 
 P = ParamSpec("P")
@@ -87,7 +87,11 @@ def write(catalog: Catalog, action: Callable[[Reviews, str], T]) -> T | None:
     """
     try:
         who = person()
-        if not who.may_review:
+        if not reviews_have_a_place():
+            say(
+                "These runs lie at a URL and can only be looked at: name a folder for reviews in the configuration."
+            )
+        elif not who.may_review:
             say("You may look at this audit but not change it: ask its owner to list you as a reviewer.")
         elif not who.name:
             say("Reviews bear a name: type yours under “Reviewing as” in the sidebar, then do this again.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -11,6 +10,7 @@ import streamlit as st
 
 from cache.errors import GazelakeError, ReviewError
 from cache.filters import MAX_PARAM
+from cache.locations import Location
 from cache.review_events import MAX_VIEW_NAME
 from cache.review_views import SavedView, views
 from dashboard import data
@@ -53,11 +53,11 @@ def start_page(run: str) -> None:
         st.session_state[_STARTED] = True
         return
     st.session_state[_STARTED] = True
-    runs = data.list_runs()
-    name = data.latest_run(runs)
-    if name is None:
-        return
     try:
+        runs = data.list_runs()
+        name = data.latest_run(runs)
+        if name is None:
+            return
         saved = asked(data.open_catalog(runs[name]), views)
     except GazelakeError:
         return  # the page itself says what is wrong
@@ -67,7 +67,7 @@ def start_page(run: str) -> None:
         st.switch_page(PAGES[found[0]].file, query_params={"run": name, **found[1]})
 
 
-def save_view(run_path: Path) -> None:
+def save_view(run_path: Location) -> None:
     """Draw the popover that saves what the page shows now."""
     page = str(st.session_state.get(PAGE, "overview"))
     if not person().may_review or page == "reviews":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlencode
 
@@ -17,6 +16,7 @@ import streamlit as st
 from cache.catalog import Catalog
 from cache.errors import FilterError, GazelakeError
 from cache.filters import Condition, Filter, compile_filter
+from cache.locations import Location
 from cache.manifest import Manifest
 from cache.schema import TARGET_PRED, TARGET_TRUE
 from dashboard import data, notices
@@ -54,7 +54,7 @@ class PageContext:
 
     Attributes:
         run: The run's name in links.
-        run_path: Its directory.
+        run_path: Its directory or URL.
         catalog: The open generation.
         manifest: Its manifest.
         filter: Which samples.
@@ -63,7 +63,7 @@ class PageContext:
     """
 
     run: str
-    run_path: Path
+    run_path: Location
     catalog: Catalog
     manifest: Manifest
     filter: Filter
@@ -146,9 +146,13 @@ def open_page(page: str, **params: Any) -> NoReturn:
     st.switch_page(PAGES[page].file, query_params=query)
 
 
-def current_run() -> tuple[str, Path]:
+def current_run() -> tuple[str, Location]:
     """Return the name and path of the run the URL names, or of the one changed last; explains and stops without one."""
-    runs = data.list_runs()
+    try:
+        runs = data.list_runs()
+    except GazelakeError as error:
+        notices.unusable_run(error)
+        st.stop()
     name = param("run")
     if not runs:
         if name:
@@ -164,7 +168,7 @@ def current_run() -> tuple[str, Path]:
     return name, runs[name]
 
 
-def choose_newest(runs: Mapping[str, Path]) -> str:
+def choose_newest(runs: Mapping[str, Location]) -> str:
     """Make the run that was changed last the current one, and return its name."""
     name = data.latest_run(runs) or ""
     set_params(run=name)

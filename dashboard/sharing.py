@@ -15,10 +15,11 @@ from cache import queries
 from cache.bundle_reading import merge_reviews, open_bundle
 from cache.bundles import write_bundle
 from cache.catalog import Catalog
+from cache.disk import storage_errors
 from cache.errors import BundleError
 from cache.filters import Filter, compile_filter
+from cache.locations import Location, located
 from cache.manifest import Manifest
-from cache.parts import storage_errors
 from cache.reviews import Reviews, reviews_path
 from cache.run import Run, is_run
 from dashboard.configuration import configuration_path, read_configuration
@@ -28,6 +29,9 @@ from dashboard.report import Contents, build_report, check_report_target, write_
 from dashboard.report_content import Asked
 
 Progress = Callable[[int, int], None]
+RunArgument = Annotated[
+    Location, typer.Argument(help="The run: its directory or URL.", parser=located, metavar="RUN")
+]
 FILTER_HELP = "Only these samples: the filter of a link (what stands after filter=), or the link itself."
 
 
@@ -38,7 +42,7 @@ class Serve(Protocol):
         """Serve."""
 
 
-def reviews_of(run: Path) -> Reviews:
+def reviews_of(run: Location) -> Reviews:
     """Return the reviews of a run, where the configuration beside it keeps them.
 
     Raises:
@@ -86,7 +90,7 @@ def add_commands(
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The run.")],
+    run: RunArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file to write.")] = Path("audit.html"),
     findings: Annotated[
         bool,
@@ -114,7 +118,7 @@ def report(
 
 
 def bundle(
-    run: Annotated[Path, typer.Argument(help="The run.")],
+    run: RunArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The zip file to write; must not exist.")] = Path(
         "audit.zip"
     ),
@@ -161,7 +165,9 @@ def bundle(
 
 
 def merge(
-    run: Annotated[Path, typer.Argument(help="The run that takes the reviews in.")],
+    run: Annotated[
+        Location, typer.Argument(help="The run that takes the reviews in.", parser=located, metavar="RUN")
+    ],
     sources: Annotated[
         list[Path], typer.Argument(help="Bundles, runs or databases of reviews with what others said.")
     ],
@@ -226,7 +232,7 @@ def read_filter(text: str, manifest: Manifest) -> Filter:
     return chosen
 
 
-def refuse_empty(manifest: Manifest, run: Path) -> None:
+def refuse_empty(manifest: Manifest, run: Location) -> None:
     """Refuse a run without samples.
 
     Raises:

@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.navigation.page import Page
 
 from cache.errors import GazelakeError
+from cache.locations import Location
 from cache.manifest import Manifest
 from dashboard import data, people, saved_views
 from dashboard.notices import plain
@@ -22,7 +23,9 @@ _PICKER = "sidebar_run"
 
 def draw(pages: Mapping[str, Page]) -> None:
     """Draw the sidebar; links keep the run, the filter and the method."""
-    runs = data.list_runs()
+    runs: Mapping[str, Location] = {}
+    with suppress(GazelakeError):  # the page itself says what is wrong
+        runs = data.list_runs()
     if runs and not param("run"):
         choose_newest(runs)
     with st.sidebar:

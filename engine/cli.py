@@ -18,6 +18,7 @@ from rich.text import Text
 
 from cache.command_line import EXIT_MISTAKE, run_command
 from cache.errors import ConfigError, RunDamagedError
+from cache.locations import Location, located
 from cache.run import Run
 
 EXIT_INTERRUPTED = 130
@@ -30,7 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console(highlight=False, soft_wrap=True)
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")]
+RunArgument = Annotated[
+    Location, typer.Argument(metavar="RUN", help="Directory or URL of a run.", parser=located)
+]
 
 
 @app.command()
@@ -46,7 +49,8 @@ def explain(
         typer.Option(help="torchvision:NAME, timm:NAME, path/to/file.py:factory or package.module:factory."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Directory of the run; completed where it is there already.")
+        str | None,
+        typer.Option(help="Directory or URL of the run; completed where it is there already."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with any of these options.")] = None,
     weights: Annotated[str | None, typer.Option(help="Published weights, such as DEFAULT.")] = None,
@@ -290,7 +294,7 @@ def status(
         size = sum(part.bytes for part in parts) / 1e6
         table.add_row(name, f"{sum(part.rows for part in parts):,}", str(len(parts)), f"{size:,.1f}")
     console.print(table)
-    damaged = opened.verify() if verify else opened.damaged
+    damaged = opened.verify(fresh=True) if verify else opened.damaged
     for part_name in damaged:
         console.print(f"damaged: {part_name}", markup=False)
     if damaged or (not writing and manifest.state != "complete"):

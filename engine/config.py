@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from cache.errors import ConfigError, shown
+from cache.locations import Location, Url, filesystem, located
 from engine.files import ReadError, is_text, parse_problem, read_bytes
 
 
@@ -30,13 +31,25 @@ def _names(value: object) -> object:
     return value
 
 
-def _home(value: Path) -> Path:
+def _located(value: object) -> object:
+    """Tell a URL from a path, and refuse one that nothing is installed for before hours of work are done."""
+    place = located(value) if isinstance(value, str) else value
+    if isinstance(place, Url):
+        filesystem(place.text)
+    return place
+
+
+def _home(value: Location) -> Location:
     """Write out ``~``, which a shell leaves alone after an equals sign and in a file."""
+    if isinstance(value, Url):
+        return value
     return Path(os.path.expanduser(value))
 
 
-def _possible(value: Path) -> Path:
+def _possible(value: Location) -> Location:
     """Refuse what no directory can be called, before hours of work are done for it."""
+    if isinstance(value, Url):
+        return value
     try:
         os.stat(value)
     except FileNotFoundError:
@@ -65,6 +78,7 @@ def _plain(value: object) -> str:
 
 
 LocalPath = Annotated[Path, AfterValidator(_home)]
+Place = Annotated[Path | Url, BeforeValidator(_located), AfterValidator(_home), AfterValidator(_possible)]
 Methods = Annotated[str, BeforeValidator(_methods)]
 Channels = Annotated[tuple[float, ...], BeforeValidator(_numbers), Field(min_length=1, max_length=3)]
 Deviations = Annotated[
@@ -76,11 +90,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 class ExplainConfig(BaseModel):
     """The options of `python -m engine explain`; ``docs/models.md`` and ``docs/datasets.md`` explain them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     data: str
     model: str
-    out: Annotated[LocalPath, AfterValidator(_possible)]
+    out: Place
     weights: str | None = None
     checkpoint: LocalPath | None = None
     methods: Methods = "fast"
@@ -180,7 +194,7 @@ def _sentence(error: ValidationError, values: dict[str, Any]) -> str:
 def _given(value: object) -> str:
     if isinstance(value, str) and value.isdigit() and len(value) < 20:
         return value
-    return shown(str(value) if isinstance(value, Path) else value)
+    return shown(str(value) if isinstance(value, Path | Url) else value)
 
 
 def _wanted(problem: ErrorDetails) -> str:

@@ -97,7 +97,7 @@ def execute(plan: Plan, reporter: Reporter) -> Summary:
     out = plan.config.out
     with RunWriter(out, plan.manifest) as writer:
         _refuse_other_model(plan, writer)
-        ledger = Ledger.read(writer.path, writer.manifest, plan.keys)
+        ledger = Ledger.read(writer.storage, writer.manifest, plan.keys)
         _refuse_other_dataset(plan, writer, ledger)
         _refuse_partial_change(plan, ledger)
         _enter(plan, writer)
@@ -163,7 +163,7 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
             if todo:
                 del ledger, preparer
                 only, ids = {one.content for one in deferred}, {records.sample_id(i) for i in todo}
-                ledger = Ledger.read(writer.path, writer.manifest, plan.keys, only, ids)
+                ledger = Ledger.read(writer.storage, writer.manifest, plan.keys, only, ids)
     if absent:
         writer.publish({"samples": absent, "errors": absent})
     if complete_agreement(writer, writer.manifest.default_method):
@@ -208,12 +208,13 @@ def _measure(summary: Summary, writer: RunWriter) -> Summary:
     """Count what the run holds now."""
     summary.samples = writer.manifest.rows("samples")
     for part in writer.manifest.parts.get("samples", []):
-        correct = pq.read_table(writer.path / "samples" / part.name, columns=["correct"])["correct"]
+        correct = pq.read_table(writer.storage.fetch("samples", part), columns=["correct"])["correct"]
         rightness = correct.drop_null().to_numpy()
         summary.labelled += len(rightness)
         summary.wrong += int((~rightness).sum())
     for part in writer.manifest.parts.get("errors", []):
-        for kind in pq.read_table(writer.path / "errors" / part.name, columns=["kind"])["kind"].to_pylist():
+        path = writer.storage.fetch("errors", part)
+        for kind in pq.read_table(path, columns=["kind"])["kind"].to_pylist():
             summary.errors[kind] = summary.errors.get(kind, 0) + 1
     return summary
 

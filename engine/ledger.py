@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.manifest import Manifest
+from cache.manifest import Manifest, Part
 from cache.schema import META_PREFIX, table_of_method
+from cache.storage import Storage
 
 EMBEDDINGS = "embeddings"
 
@@ -35,7 +35,7 @@ class Held(NamedTuple):
 class Ledger:
     """A snapshot of a run, taken before anything is written.
 
-    Its parts stay on disk while the writer lives, even when they are superseded, so rows can be copied out of
+    Its parts stay where they are while the writer lives, even when they are superseded, so rows can be copied out of
     them until the end.
 
     Attributes:
@@ -46,7 +46,7 @@ class Ledger:
         stale: Parts of attributions and embeddings that were computed with other parameters.
     """
 
-    run: Path
+    storage: Storage
     samples: dict[str, Held]
     contents: dict[str, Known]
     failed: set[str]
@@ -54,11 +54,12 @@ class Ledger:
     stale: list[tuple[str, str]]
     _held: dict[bytes, int]
     _bits: dict[str, int]
+    _parts: dict[str, Part]
 
     @classmethod
     def read(
         cls,
-        run: Path,
+        storage: Storage,
         manifest: Manifest,
         keys: dict[str, str],
         only: Collection[str] | None = None,
@@ -67,18 +68,20 @@ class Ledger:
         """Read what is there.
 
         Args:
-            run: The run's directory.
+            storage: Where the run is kept.
             manifest: Its manifest, damaged parts already left out.
             keys: By method, and for `EMBEDDINGS`, the key of the parameters that this time's work has.
             only: Leave out other contents than these, to save memory.
             ids: Leave out other samples than these.
         """
-        ledger = cls(run, {}, {}, set(), {}, [], {}, {name: 1 << i for i, name in enumerate(keys)})
+        bits = {name: 1 << i for i, name in enumerate(keys)}
+        parts = {part.name: part for part in manifest.parts.get("samples", [])}
+        ledger = cls(storage, {}, {}, set(), {}, [], {}, bits, parts)
         tops: dict[tuple[int, ...], tuple[int, ...]] = {}
         thumbnails = {part.name for part in manifest.parts.get("thumbnails", [])}
         columns = ["sample_id", "content", "record", "top_classes", "thumbnail_part"]
         for part in manifest.parts.get("samples", []):
-            rows = pq.read_table(run / "samples" / part.name, columns=columns).to_pydict()
+            rows = pq.read_table(storage.fetch("samples", part), columns=columns).to_pydict()
             for i, values in enumerate(zip(*rows.values(), strict=True)):
                 sample_id, content, record, top_classes, thumbnail_part = values
                 if ids is None or sample_id in ids:
@@ -88,7 +91,7 @@ class Ledger:
                     top = tuple(top_classes)
                     ledger.contents[content] = Known(part.name, i, tops.setdefault(top, top))
         for part in manifest.parts.get("errors", []):
-            ledger.failed.update(pq.read_table(run / "errors" / part.name)["sample_id"].to_pylist())
+            ledger.failed.update(pq.read_table(storage.fetch("errors", part))["sample_id"].to_pylist())
         for name, key in keys.items():
             ledger._read_keyed(manifest, name, key, only)
         if only is None and manifest.rows("thumbnails") > len(ledger.contents):
@@ -97,9 +100,8 @@ class Ledger:
 
     def _read_loose_thumbnails(self, manifest: Manifest) -> None:
         for part in manifest.parts.get("thumbnails", []):
-            contents = pq.read_table(self.run / "thumbnails" / part.name, columns=["content"])[
-                "content"
-            ].to_pylist()
+            path = self.storage.fetch("thumbnails", part)
+            contents = pq.read_table(path, columns=["content"])["content"].to_pylist()
             for row, content in enumerate(contents):
                 if content not in self.contents:
                     self.thumbnails[content] = (part.name, row)
@@ -112,7 +114,7 @@ class Ledger:
                 self.stale.append((table, part.name))
                 continue
             columns = ["content"] if name == EMBEDDINGS else ["content", "target"]
-            rows = pq.read_table(self.run / table / part.name, columns=columns).to_pydict()
+            rows = pq.read_table(self.storage.fetch(table, part), columns=columns).to_pydict()
             targets = rows.get("target") or [-1] * part.rows
             for content, target in zip(rows["content"], targets, strict=True):
                 if only is not None and content not in only:
@@ -150,7 +152,7 @@ class Ledger:
 
     def _copied(self, part: str) -> pa.Table:
         """Read what a copied row takes over: everything but the dataset's metadata."""
-        path = self.run / "samples" / part
+        path = self.storage.fetch("samples", self._parts[part])
         names = [name for name in pq.read_schema(path).names if not name.startswith(META_PREFIX)]
         return pq.read_table(path, columns=names)
 

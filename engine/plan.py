@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cache.errors import LayerError, MethodError, RunError
+from cache.locations import Location
 from cache.manifest import Manifest
 from cache.run import Run
 from cache.schema import Field
@@ -187,7 +187,9 @@ def _usable(
     return usable, refused
 
 
-def _with_default(requests: tuple[MethodRequest, ...], out: Path) -> tuple[tuple[MethodRequest, ...], str]:
+def _with_default(
+    requests: tuple[MethodRequest, ...], out: Location
+) -> tuple[tuple[MethodRequest, ...], str]:
     """Add the default method of a run that is there already.
 
     Links that name no method mean it, and embeddings are weighed by it, so that it stays what it was when the run

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cache.errors import ConfigError, RunDamagedError
+from cache.locations import Url
 from cache.map_areas import FEATURES, Features
 from cache.projections import append_projection, projection_version
 from cache.reading import reading_errors
@@ -62,7 +63,7 @@ class Projected:
 
 
 def project(
-    path: str | os.PathLike[str], features: Sequence[Features], progress: Progress | None = None
+    path: str | os.PathLike[str] | Url, features: Sequence[Features], progress: Progress | None = None
 ) -> list[Projected]:
     """Make the maps of a run that it does not hold yet, and publish each.
 
@@ -90,7 +91,7 @@ def project(
         return [_project(writer, name, progress or _quiet) for name in features]
 
 
-def available(path: str | os.PathLike[str]) -> list[Features]:
+def available(path: str | os.PathLike[str] | Url) -> list[Features]:
     """Return the features that a run has any of."""
     run = Run.open(path)
     return [name for name in FEATURES if _contents(run, name)]

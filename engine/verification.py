@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from time import monotonic
 
 from cache.catalog import Catalog
 from cache.errors import ConfigError, DatasetError, RunMismatchError
 from cache.filters import Filter
 from cache.findings import Finding, Findings, load_findings, store_findings
+from cache.locations import Location
 from cache.queries import count
 from cache.run import Run
 from cache.summaries import Totals, summary_sentences
@@ -53,7 +53,7 @@ class Verified:
 
 
 def verify(
-    path: Path,
+    path: Location,
     *,
     ranks: Sequence[int] | None = None,
     data_root: str | None = None,
@@ -114,7 +114,7 @@ def verify(
     return result
 
 
-def _wanted(found: Findings, ranks: Sequence[int] | None, path: Path) -> list[int]:
+def _wanted(found: Findings, ranks: Sequence[int] | None, path: Location) -> list[int]:
     if not found.discovered:
         raise ConfigError(
             f"{path} has no list of findings yet: make it with `python -m engine discover {path}`."
@@ -132,7 +132,7 @@ def _wanted(found: Findings, ranks: Sequence[int] | None, path: Path) -> list[in
     return [by_rank[rank] for rank in dict.fromkeys(ranks)]
 
 
-def _refuse_without_originals(loader: Loader, findings: Sequence[Finding], path: Path) -> None:
+def _refuse_without_originals(loader: Loader, findings: Sequence[Finding], path: Location) -> None:
     """Look at a few of the images first: where none is there, or most are others, no finding can be tested."""
     ids = sorted({sample_id for finding in findings for sample_id in finding.sample_ids[:20]})
     chosen = dice(loader, "a look first").permutation(len(ids))[:LOOKED_AT]
@@ -150,7 +150,7 @@ def _refuse_without_originals(loader: Loader, findings: Sequence[Finding], path:
         )
 
 
-def _refuse_other_list(writer: RunWriter, found: Findings, path: Path) -> None:
+def _refuse_other_list(writer: RunWriter, found: Findings, path: Location) -> None:
     if load_findings(Run.open(writer.path)) != found:
         raise RunMismatchError(f"The findings of {path} were made anew in the meantime: verify them again.")
 
@@ -169,7 +169,7 @@ def _notices(result: Verified) -> list[str]:
     return notices
 
 
-def verified_lines(result: Verified, path: Path) -> list[str]:
+def verified_lines(result: Verified, path: Location) -> list[str]:
     """Return what `verify` came to, in lines for a person, with the next command at the end."""
     did = [f"{result.tested:,} findings tested"]
     if result.kept:

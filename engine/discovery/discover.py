@@ -17,6 +17,7 @@ from cache.filter_sql import RegionSource
 from cache.filters import Filter
 from cache.findings import Finding, Findings, basis_of, load_findings, ranked, store_findings
 from cache.groups import append_groups
+from cache.locations import Url
 from cache.run import Run
 from cache.writer import RunWriter
 from engine.discovery.audited import Audited, read_audited
@@ -38,7 +39,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def discover(
-    path: str | os.PathLike[str], progress: Progress | None = None, forget: bool = False
+    path: str | os.PathLike[str] | Url, progress: Progress | None = None, forget: bool = False
 ) -> Findings:
     """Search a run for shortcuts and store the list in it, in the place of the one before.
 

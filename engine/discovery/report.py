@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from cache.catalog import Catalog
 from cache.findings import Finding, Findings, Rate
+from cache.locations import Location
 from cache.run import Run
 from cache.summaries import run_summary
 
@@ -36,7 +36,7 @@ def searching(console: Console, what: str = "Searching {}") -> Iterator[Callable
         yield advance
 
 
-def print_findings(console: Console, found: Findings, run: Path) -> None:
+def print_findings(console: Console, found: Findings, run: Location) -> None:
     """Print a run's list, what cannot be said about the run, the run in plain words, and what to type next."""
     if not found.discovered:
         console.print(
@@ -56,7 +56,7 @@ def print_findings(console: Console, found: Findings, run: Path) -> None:
         console.print(f"Look at them:         python -m dashboard serve {run} --page findings", markup=False)
 
 
-def print_summary(console: Console, run: Path) -> None:
+def print_summary(console: Console, run: Location) -> None:
     """Print a run in plain words."""
     console.print()
     for sentence in run_summary(Catalog(Run.open(run))).sentences:

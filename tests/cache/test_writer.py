@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cache import parts as parts_module
+from cache import disk
 from cache.compaction import MANY_SMALL
 from cache.errors import RunBusyError, RunDamagedError, RunNotFoundError, RunSchemaError, RunStorageError
 from cache.manifest import Manifest
@@ -294,13 +294,13 @@ def test_an_interruption_after_publishing_deletes_nothing(
     run = tmp_path / "run"
     with RunWriter(run, Manifest("x")) as writer, monkeypatch.context() as patch:
         write(writer, range(4))
-        replaced = parts_module.replace_file
+        replaced = disk.replace_file
 
         def interrupted(path: Path, data: bytes) -> None:
             replaced(path, data)
             raise KeyboardInterrupt
 
-        patch.setattr("cache.writer.replace_file", interrupted)
+        patch.setattr("cache.storage.replace_file", interrupted)
         with pytest.raises(KeyboardInterrupt):
             writer.publish()
     assert ids(Run.open(run)) == ["s0", "s1", "s2", "s3"]
@@ -386,7 +386,7 @@ def test_a_full_disk_is_said_and_nothing_published_is_lost(
 
         write(writer, range(4, 8))
         with monkeypatch.context() as patch:
-            patch.setattr(parts_module.os, "fsync", full)
+            patch.setattr(disk.os, "fsync", full)
             with pytest.raises(RunStorageError, match="is full: free some space"):
                 writer.publish()
     assert ids(Run.open(run)) == ["s0", "s1", "s2", "s3"]
@@ -403,7 +403,7 @@ def test_a_refused_manifest_leaves_the_generation_as_it_was(
         before = writer.manifest.generation
         with monkeypatch.context() as patch:
             patch.setattr(
-                "cache.parts.os.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only"))
+                "cache.disk.os.replace", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only"))
             )
             with pytest.raises(RunStorageError, match="read-only"):
                 writer.save()
@@ -440,7 +440,7 @@ def test_part_writer_hands_rows_on_and_keeps_the_rest(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "thumbnails" / part.name)
     assert table["image"].to_pylist() == [b"%d" % i for i in range(500)]
     assert (part.rows, part.bytes) == (500, os.path.getsize(tmp_path / "thumbnails" / part.name))
-    assert parts_module.digest(tmp_path / "thumbnails" / part.name) == part.sha256
+    assert disk.digest(tmp_path / "thumbnails" / part.name) == part.sha256
 
 
 def test_runs_are_refused_with_a_sentence(tmp_path: Path) -> None:
