@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import typer
@@ -30,8 +30,9 @@ from dashboard.report_content import Asked
 
 Progress = Callable[[int, int], None]
 RunArgument = Annotated[
-    Location, typer.Argument(help="The run: its directory or URL.", parser=located, metavar="RUN")
+    Any, typer.Argument(help="The run: its directory or URL.", parser=located, metavar="RUN")
 ]
+"""A `Location`; Typer takes no unions."""
 FILTER_HELP = "Only these samples: the filter of a link (what stands after filter=), or the link itself."
 
 
@@ -166,7 +167,7 @@ def bundle(
 
 def merge(
     run: Annotated[
-        Location, typer.Argument(help="The run that takes the reviews in.", parser=located, metavar="RUN")
+        Any, typer.Argument(help="The run that takes the reviews in.", parser=located, metavar="RUN")
     ],
     sources: Annotated[
         list[Path], typer.Argument(help="Bundles, runs or databases of reviews with what others said.")

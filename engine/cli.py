@@ -18,7 +18,7 @@ from rich.text import Text
 
 from cache.command_line import EXIT_MISTAKE, run_command
 from cache.errors import ConfigError, RunDamagedError
-from cache.locations import Location, located
+from cache.locations import located
 from cache.run import Run
 
 EXIT_INTERRUPTED = 130
@@ -31,9 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console(highlight=False, soft_wrap=True)
-RunArgument = Annotated[
-    Location, typer.Argument(metavar="RUN", help="Directory or URL of a run.", parser=located)
-]
+RunArgument = Annotated[Any, typer.Argument(metavar="RUN", help="Directory or URL of a run.", parser=located)]
+"""A `Location`; Typer takes no unions."""
 
 
 @app.command()

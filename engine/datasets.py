@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cache.errors import DatasetError
 from cache.schema import META_PREFIX
-from engine.files import ReadError, join, read_bytes
+from engine.files import ReadError, is_url, join, look_at, read_bytes
 from engine.images import decode_mask
 
 __all__ = ["Dataset", "DatasetKind", "DatasetOptions", "ReadError", "open_dataset"]
@@ -180,10 +180,13 @@ def open_dataset(spec: str, options: DatasetOptions | None = None, **keywords: A
 
     Raises:
         DatasetError: it is missing, empty or malformed.
+        ConfigError: its URL needs a package that is not installed.
     """
     chosen = options or DatasetOptions(**keywords)
     if not spec.strip():
         raise DatasetError("No dataset was named: give --data a folder, a table or torchvision:NAME@ROOT.")
+    if is_url(spec):
+        look_at(spec)
     kind = next(kind for kind in dataset_kinds() if kind.matches(spec))
     dataset = kind.open(spec, chosen)
     pa.default_memory_pool().release_unused()  # what parsing a large table needed is not needed again

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import cast
 
+from cache.errors import ConfigError, DatasetError
+from cache.locations import filesystem, is_url
+from cache.objects import STORES
+from cache.retrying import patiently
 from engine.images import SampleError
+
+__all__ = ["ReadError", "filesystem", "is_url"]
 
 NOT_A_FILE = (IsADirectoryError, NotADirectoryError)
 
@@ -17,12 +22,6 @@ class ReadError(SampleError):
     """A file of a dataset cannot be read: kinds gone, unreadable, empty."""
 
     stage = "read"
-
-
-def is_url(location: str) -> bool:
-    """Tell an fsspec URL (``s3://…``, ``memory://…``, ``file://…``) from a local path."""
-    scheme, separator, _ = location.partition("://")
-    return bool(separator) and scheme.replace("+", "").replace("-", "").isalnum()
 
 
 def join(root: str, relative: str) -> str:
@@ -40,21 +39,26 @@ def parent(location: str) -> str:
     return str(Path(location).parent)
 
 
-@lru_cache(maxsize=64)
-def _filesystem(protocol: str) -> Any:
-    import fsspec
-
-    return fsspec.filesystem(protocol)
-
-
-def filesystem(url: str) -> tuple[Any, str]:
-    """Return the fsspec filesystem of a URL and the path within it.
+def look_at(url: str) -> None:
+    """Look at a URL before anything is read: what is missing or denied is said as what it is.
 
     Raises:
-        ImportError, ValueError: the protocol needs a package that is not installed, or does not exist.
+        ConfigError: its package is not installed, or there is no such protocol.
+        DatasetError: the object store denies it, or cannot be reached.
     """
-    fs = _filesystem(url.partition("://")[0])
-    return fs, str(fs._strip_protocol(url))
+    fs, path = filesystem(url)
+    if url.partition("://")[0] not in STORES:
+        return  # what a web server says about a folder means nothing
+    try:
+        patiently(lambda: fs.info(path))
+    except FileNotFoundError:
+        return
+    except Exception as error:  # each remote filesystem has its own errors
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(". ")
+        what = "may not be read" if isinstance(error, PermissionError) else "cannot be reached"
+        raise DatasetError(
+            f"The dataset {url} {what} ({reason}): check the address, the credentials and the network."
+        ) from error
 
 
 def exists(location: str) -> bool:
@@ -97,7 +101,7 @@ def read_bytes(location: str) -> bytes:
     try:
         if is_url(location):
             fs, path = filesystem(location)
-            data = cast("bytes", fs.cat_file(path))
+            data = cast("bytes", patiently(lambda: fs.cat_file(path)))
         else:
             data = _read_local(location)
     except FileNotFoundError as error:
@@ -106,6 +110,8 @@ def read_bytes(location: str) -> bytes:
         raise ReadError("unreadable", f"The file {location} may not be read: permission denied.") from error
     except NOT_A_FILE as error:
         raise ReadError("unreadable", f"{location} is not a file.") from error
+    except ConfigError:
+        raise
     except Exception as error:  # each remote filesystem has its own errors
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")
         raise ReadError("unreadable", f"The file {location} cannot be read: {reason}.") from error

@@ -78,13 +78,13 @@ def write_images(folder: Path, count: int, seed: int = 0, wrong_every: int = 5) 
     return folder
 
 
-def config(data: Path | str, out: Path, model: str, **options: Any) -> ExplainConfig:
+def config(data: Path | str, out: Path | str, model: str, **options: Any) -> ExplainConfig:
     """Return a configuration of `explain`."""
     given = {"data": str(data), "out": out, "model": model, "batch_size": 8, "device": "cpu", **options}
     return read_config(given)
 
 
-def tables(run: Path) -> dict[str, pd.DataFrame]:
+def tables(run: Path | str) -> dict[str, pd.DataFrame]:
     """Return what a run holds, each table in an order of its own that does not depend on how it was written.
 
     Where a thumbnail lies is replaced by the thumbnail itself.
@@ -109,7 +109,7 @@ def tables(run: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-def assert_same_rows(here: Path, there: Path, orphans: bool = False) -> None:
+def assert_same_rows(here: Path | str, there: Path | str, orphans: bool = False) -> None:
     """Compare two runs row for row.
 
     Args:

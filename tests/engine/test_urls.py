@@ -1,0 +1,162 @@
+"""Datasets and runs at S3 URLs, against a server on this machine: the same commands, the same rows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fsspec
+import pytest
+from typer.testing import CliRunner
+
+from cache import locations
+from cache.errors import GazelakeError
+from cache.run import Run
+from engine.cli import app
+from engine.explain import explain
+from tests.buckets import Server, bucket
+from tests.engine.audits import assert_same_rows, config, write_factory, write_images
+
+METHODS = "gradcam,eigencam"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    running = Server()
+    with bucket(running, f"audit-{uuid4().hex[:8]}", tmp_path_factory.mktemp("copies")) as url:
+        yield url
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Path]:
+    folder = tmp_path_factory.mktemp("audit")
+    data, model = write_images(folder / "images", 24, seed=5), write_factory(folder)
+    (data / "green" / "broken.png").write_bytes(b"no image")
+    explain(config(data, folder / "run", model, methods=METHODS))
+    return data, model, folder / "run"
+
+
+@pytest.fixture(scope="module")
+def images(place: str, local: tuple[Path, str, Path]) -> str:
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    for file in local[0].rglob("*.png"):
+        fs.pipe_file(f"{place}/images/{file.relative_to(local[0]).as_posix()}", file.read_bytes())
+    return f"{place}/images"
+
+
+def run_command(*words: str) -> Any:
+    result = CliRunner().invoke(app, list(words))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_the_same_rows_from_a_bucket_into_a_bucket(
+    place: str, images: str, local: tuple[Path, str, Path]
+) -> None:
+    _, model, here = local
+    out = f"{place}/runs/first"
+    summary = explain(config(images, out, model, methods=METHODS))
+    assert (summary.samples, summary.run) == (24, out)
+    assert_same_rows(out, here)
+    again = explain(config(images, out, model, methods=METHODS))
+    assert (again.counts.explained, again.counts.reused) == (0, 24)
+
+
+@pytest.mark.slow
+def test_every_command_takes_a_url(place: str, images: str, local: tuple[Path, str, Path]) -> None:
+    out = f"{place}/runs/commands"
+    explain(config(images, out, local[1], methods=METHODS))
+    assert "complete, generation" in run_command("status", out, "--verify").output
+    assert "broken.png" in run_command("errors", out).output
+    run_command("discover", out)
+    assert run_command("findings", out, "--json").output.lstrip().startswith("[")
+    run_command("verify", out)
+    assert "images" in run_command("project", out).output
+
+
+def test_a_table_names_images_in_a_bucket(
+    place: str, images: str, local: tuple[Path, str, Path], tmp_path: Path
+) -> None:
+    chosen = sorted(path.relative_to(local[0]).as_posix() for path in local[0].rglob("*.png"))[:5]
+    rows = "\n".join(f"{images}/{name},{name.split('/')[0]}" for name in chosen)
+    (tmp_path / "table.csv").write_text("path,label\n" + rows + "\n")
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    fs.pipe_file(
+        f"{images.rpartition('/')[0]}/table.csv",
+        ("path,label\n" + rows.replace(f"{images}/", "images/")).encode(),
+    )
+    for data in (tmp_path / "table.csv", f"{place}/table.csv"):
+        summary = explain(
+            config(data, tmp_path / f"run{Path(str(data)).parent.name}", local[1], methods="gradcam")
+        )
+        assert summary.samples == len(chosen) - ("green/broken.png" in chosen)
+
+
+def test_a_damaged_part_is_named_and_computed_again(
+    place: str, images: str, local: tuple[Path, str, Path]
+) -> None:
+    out = f"{place}/runs/damaged"
+    explain(config(images, out, local[1], methods=METHODS))
+    part = Run.open(out).manifest.parts["attributions/gradcam"][0]
+    fs = fsspec.filesystem("s3", use_listings_cache=False)
+    fs.pipe_file(f"{out}/attributions/gradcam/{part.name}", b"x" * part.bytes)
+    told = run_command("status", out, "--verify")
+    assert told.exit_code == 2
+    assert f"damaged: attributions/gradcam/{part.name}" in told.output
+    assert "Complete it:  python -m engine explain" in told.output
+    explain(config(images, out, local[1], methods=METHODS))
+    assert Run.open(out).verify(fresh=True) == []
+    assert_same_rows(out, local[2])
+
+
+def test_a_bucket_that_denies_is_one_sentence(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def denied(*args: object, **kwargs: object) -> None:
+        raise PermissionError("Access Denied")
+
+    for call in ("_find", "_info", "_cat_file", "_lsdir"):
+        monkeypatch.setattr(fsspec.get_filesystem_class("s3"), call, denied)
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    locations._filesystem.cache_clear()
+    with pytest.raises(GazelakeError) as told:
+        explain(config(f"{place}/images", f"{place}/runs/denied", "torchvision:resnet18"))
+    assert "Access Denied" in str(told.value)
+    with pytest.raises(GazelakeError, match=r"^Access to s3://.* is denied \(Access Denied\)"):
+        Run.open(f"{place}/runs/first")
+    monkeypatch.undo()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    locations._filesystem.cache_clear()
+
+
+def test_without_s3fs_one_sentence_names_it(tmp_path: Path) -> None:
+    hide = (
+        "import sys; sys.modules['s3fs'] = None\n"
+        "from engine.cli import main\n"
+        "sys.argv = ['engine', *sys.argv[1:]]\nmain()\n"
+    )
+    for words in (
+        ["status", "s3://bucket/run"],
+        [
+            "explain",
+            "--data",
+            "s3://bucket/images",
+            "--model",
+            "torchvision:resnet18",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", hide, *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert (
+            "needs the package s3fs, which is not installed: install it with `pip install s3fs`."
+            in done.stderr
+        )
+        assert "Traceback" not in done.stderr
