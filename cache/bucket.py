@@ -18,8 +18,9 @@ from cache.errors import RunBusyError, RunDamagedError, RunStorageError
 from cache.lease import Lease, is_held
 from cache.locations import Url
 from cache.manifest import MANIFEST_NAME, Part
-from cache.objects import MANY, STORES, Objects, Ranges, ReplacedError, age
+from cache.objects import MANY, STORES, Objects, ReplacedError, age
 from cache.part_store import part_store
+from cache.ranges import Ranges
 from cache.storage import LOCK_NAME, OWN_NAME, OWN_TABLE, Lock, Signature, Storage
 
 CHUNK = 16 << 20
@@ -103,7 +104,12 @@ class BucketStorage(Storage):
     def source(self, table: str, part: Part) -> Any:
         """Return the local copy where there is one, else a file of ranges."""
         found = self._store.find(part)
-        return str(found) if found else Ranges(self._objects, f"{table}/{part.name}", part.bytes)
+        if found:
+            return str(found)
+        name = f"{table}/{part.name}"
+        return Ranges(
+            f"{self.place}/{name}", part.bytes, lambda start, end: self._objects.read(name, start, end)
+        )
 
     def is_whole(self, table: str, part: Part, fresh: bool = False) -> bool:
         """Fetch the part and compare its bytes, or those that lie there now; forget a copy that is none any more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,51 +191,6 @@ class Objects:
         return sorted(
             str(one["name"]).rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory"
         )
-
-
-class Ranges(io.RawIOBase):
-    """A file of which only the ranges that are asked for are fetched."""
-
-    def __init__(self, objects: Objects, name: str, size: int) -> None:
-        self._objects, self._name, self._size, self._at = objects, name, size, 0
-
-    def __hash__(self) -> int:
-        """Return what is the same for every file of one part, by which its footer is remembered."""
-        return hash((self._objects.place, self._name))
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether it is a file of the same part."""
-        return isinstance(other, Ranges) and (self._objects.place, self._name) == (
-            other._objects.place,
-            other._name,
-        )
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move."""
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fetch as much as fits (raises FileNotFoundError, RunStorageError)."""
-        end = min(self._at + len(buffer), self._size)
-        if end <= self._at:
-            return 0
-        data = self._objects.read(self._name, self._at, end)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 def age(told: dict[str, Any]) -> float:

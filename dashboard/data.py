@@ -25,7 +25,7 @@ from dashboard.configuration import configuration_path, read_configuration
 RUNS_VARIABLE = "GAZELAKE_RUNS"
 DEFAULT_RUNS = "runs"
 URL_SECONDS = 5.0
-"""How long it is believed what an object store said of its runs: every click would ask it several times."""
+"""How long it is believed what an object store said of its runs."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +44,9 @@ def list_runs(folder: Location | None = None) -> dict[str, Location]:
         ConfigError: Its package is not installed.
     """
     root = (folder or runs_folder()).absolute()
-    return _list_url(root, _now()) if isinstance(root, Url) else _list(root)
+    if isinstance(root, Url):
+        return _believed(("runs", root), lambda: _list(root))
+    return _list(root)
 
 
 def _list(root: Location) -> dict[str, Location]:
@@ -54,25 +56,14 @@ def _list(root: Location) -> dict[str, Location]:
     return {str(place)[len(str(root)) :].strip("/"): place for place in found}
 
 
-@st.cache_data(max_entries=4, show_spinner=False)
-def _list_url(root: Url, moment: int) -> dict[str, Location]:
-    del moment  # a listing is asked for once in a while, not with every click
-    return _list(root)
-
-
-def _now() -> int:
-    return int(monotonic() // URL_SECONDS)
+def _believed(key: Hashable, ask_store: Callable[[], T]) -> T:
+    """Ask an object store, or return what it said a moment ago: every click would ask it several times."""
+    return answers().get((key, int(monotonic() // URL_SECONDS)), ask_store)
 
 
 def latest_run(runs: Mapping[str, Location]) -> str | None:
     """Return the name of the run that was changed last; None without runs."""
     return max(runs, key=lambda name: changed(runs[name]), default=None)
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def _signature(place: Url, moment: int) -> Signature | None:
-    del moment
-    return signature(place)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
@@ -102,7 +93,9 @@ def open_catalog(path: Location) -> Catalog:
         RunStorageError: The object store denies it, or cannot be reached.
         ConfigError: The configuration cannot be used.
     """
-    opened = _signature(path, _now()) if isinstance(path, Url) else signature(path)
+    opened = (
+        _believed(("signature", path), lambda: signature(path)) if isinstance(path, Url) else signature(path)
+    )
     return _open(str(path), opened, reviews_folder())
 
 

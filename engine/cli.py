@@ -40,7 +40,7 @@ def explain(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Folder of classes, CSV or Parquet table, CSV of pixels, torchvision:NAME@ROOT, or a URL."
+            help="Folder of classes, table, CSV of pixels, tar shards, Parquet with images, torchvision:NAME@ROOT, or a URL."
         ),
     ] = None,
     model: Annotated[

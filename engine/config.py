@@ -7,7 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from cache.errors import ConfigError, shown
@@ -31,9 +39,11 @@ def _names(value: object) -> object:
     return value
 
 
-def _located(value: object) -> object:
+def _located(value: object) -> Location:
     """Tell a URL from a path, and refuse one that nothing is installed for before hours of work are done."""
-    place = located(value) if isinstance(value, str) else value
+    if not isinstance(value, str | Path | Url):
+        raise ValueError("a path")
+    place = located(value)
     if isinstance(place, Url):
         filesystem(place.text)
     return place
@@ -78,7 +88,7 @@ def _plain(value: object) -> str:
 
 
 LocalPath = Annotated[Path, AfterValidator(_home)]
-Place = Annotated[Path | Url, BeforeValidator(_located), AfterValidator(_home), AfterValidator(_possible)]
+Place = Annotated[Path | Url, PlainValidator(_located), AfterValidator(_home), AfterValidator(_possible)]
 Methods = Annotated[str, BeforeValidator(_methods)]
 Channels = Annotated[tuple[float, ...], BeforeValidator(_numbers), Field(min_length=1, max_length=3)]
 Deviations = Annotated[

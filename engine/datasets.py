@@ -171,7 +171,7 @@ def meta_type(arrow_type: pa.DataType) -> str:
 
 
 def open_dataset(spec: str, options: DatasetOptions | None = None, **keywords: Any) -> Dataset:
-    """Open a dataset by its spec: a folder, a table, a CSV of pixels, ``torchvision:NAME@ROOT``, or a URL of these.
+    """Open a dataset by its spec: a folder, a table, shards, a CSV of pixels, ``torchvision:NAME@ROOT``, or a URL of these.
 
     Args:
         spec: Path, URL or torchvision name.
@@ -180,7 +180,6 @@ def open_dataset(spec: str, options: DatasetOptions | None = None, **keywords: A
 
     Raises:
         DatasetError: it is missing, empty or malformed.
-        ConfigError: its URL needs a package that is not installed.
     """
     chosen = options or DatasetOptions(**keywords)
     if not spec.strip():

@@ -43,10 +43,13 @@ def look_at(url: str) -> None:
     """Look at a URL before anything is read: what is missing or denied is said as what it is.
 
     Raises:
-        ConfigError: its package is not installed, or there is no such protocol.
-        DatasetError: the object store denies it, or cannot be reached.
+        DatasetError: its package is not installed, there is no such protocol, or the object store denies it or cannot be
+            reached.
     """
-    fs, path = filesystem(url)
+    try:
+        fs, path = filesystem(url)
+    except ConfigError as error:
+        raise DatasetError(str(error)) from error
     if url.partition("://")[0] not in STORES:
         return  # what a web server says about a folder means nothing
     try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -79,3 +83,31 @@ def make_mnist(root: Path, split: str, count: int) -> tuple[np.ndarray, np.ndarr
             if other == stem or not path.exists():
                 path.write_bytes(data)
     return images, labels
+
+
+def write_shard(path: Path, files: dict[str, bytes]) -> str:
+    """Write a tar file of some files, in their order."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return str(path)
+
+
+def write_embedded(
+    path: Path,
+    images: list[bytes | None],
+    group: int = 3,
+    metadata: dict[str, Any] | None = None,
+    **columns: Any,
+) -> str:
+    """Write a Parquet file with images in it, in the layout of Hugging Face's datasets."""
+    structs = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(images)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(structs, kind), **columns})
+    if metadata is not None:
+        told = json.dumps({"info": {"features": metadata}})
+        table = table.replace_schema_metadata({"huggingface": told})
+    pq.write_table(table, path, row_group_size=group)
+    return str(path)

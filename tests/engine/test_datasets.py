@@ -14,7 +14,17 @@ import pytest
 
 from engine.dataset_kinds.folder import KIND as FOLDER
 from engine.datasets import Dataset, ReadError, dataset_kinds, open_dataset
-from tests.engine.dataset_files import column, fill, make_mnist, pixel_csv, png, sentence, write
+from tests.engine.dataset_files import (
+    column,
+    fill,
+    make_mnist,
+    pixel_csv,
+    png,
+    sentence,
+    write,
+    write_embedded,
+    write_shard,
+)
 from tests.seeding import rng
 
 
@@ -145,7 +155,7 @@ def test_folder_and_table_behind_a_url(tmp_path: Path, scheme: str) -> None:
 
 
 def test_url_of_an_unknown_protocol() -> None:
-    assert "There is no dataset" in sentence("gopher99://bucket/x")
+    assert "begins with gopher99://, which is not known" in sentence("gopher99://bucket/x")
 
 
 def every_kind(root: Path) -> list[Dataset]:
@@ -153,7 +163,10 @@ def every_kind(root: Path) -> list[Dataset]:
     text = "path\n" + "".join(f"folder/{c}/{i}.png\n" for c in "ab" for i in range(5))
     make_mnist(root, "test", 10)
     pixels = pixel_csv(root / "p.csv", rng.integers(0, 256, (10, 16)), list(range(10)))
+    shards = [write_shard(root / f"s-{k}.tar", {f"{i}.png": png() for i in range(5)}) for k in range(2)]
+    embedded = write_embedded(root / "e.parquet", [png() for _ in range(10)])
     specs = [str(root / "folder"), write(root / "t.csv", text), pixels, f"torchvision:MNIST@{root}"]
+    specs += [shards[0].replace("s-0", "s-{0..1}"), embedded]
     datasets = [open_dataset(spec) for spec in specs]
     assert {d.kind for d in datasets} == {kind.name for kind in dataset_kinds()}
     return datasets
