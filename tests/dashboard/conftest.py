@@ -75,7 +75,7 @@ def open_page(runs: Path, monkeypatch: pytest.MonkeyPatch) -> OpenPage:
     """Open a page without a browser: ``open_page("browse", run=…, folder=…, other parameters)``."""
 
     def open_(
-        page: str, /, folder: Path | None = None, run: str | None = "animals", **params: str
+        page: str, /, folder: Path | str | None = None, run: str | None = "animals", **params: str
     ) -> AppTest:
         monkeypatch.setenv(RUNS_VARIABLE, str(folder or runs))
         app = AppTest.from_file(str(APP), default_timeout=60)
