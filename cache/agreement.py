@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cache.catalog import Catalog
+from cache.filter_sql import identifier
 from cache.filters import Filter
 from cache.maps import grid_from_corners
 from cache.queries import count, draw
 from cache.ranks import standard_ranks
 from cache.reading import reading_errors
-from cache.schema import AGREEMENT, AGREEMENT_COLUMNS, CORNERS, GRID, TARGET_PRED, Column, pair_name
+from cache.schema import AGREEMENT, CORNERS, GRID, pair_name
 
 AGREEMENT_SAMPLES = 500
 """Samples that a matrix rests on at most: the mean of 500 correlations is known to about ±0.02."""
@@ -109,15 +110,15 @@ def _stored(
     chosen = catalog.source(methods[0], target)
     compiler = catalog.compiler()
     where = compiler.all_of(selection.conditions)
-    explained = "pred" if chosen.target == TARGET_PRED else "label"
-    columns = f"s.content, s.{explained} AS target"
-    wanted = catalog.select(columns, compiler, where)
-    names = [pair_name(a, b) for a, b in pairs]
-    rows = catalog.table_sql(AGREEMENT, [*AGREEMENT_COLUMNS, *(Column(n, pa.float32(), "") for n in names)])
-    asked = ", ".join(f'avg(g."{n}") AS m{i}, count(g."{n}") AS n{i}' for i, n in enumerate(names))
-    found = catalog.query(
-        f"SELECT count(*) AS rows, {asked} FROM wanted AS w JOIN ({rows}) AS g USING (content, target)",
-        tables={"wanted": wanted},
+    asked = "".join(
+        f", avg(g.{name}) AS m{i}, count(g.{name}) AS n{i}"
+        for i, name in enumerate(identifier(pair_name(a, b)) for a, b in pairs)
+    )
+    found = catalog.select(
+        f"count(*) AS total, count(*) FILTER (g.present) AS rows{asked}",
+        compiler,
+        where,
+        beside={"g": catalog.pairs_table(chosen.target)},
     ).to_pylist()[0]
     size = len(methods)
     mean, counts = np.full((size, size), np.nan), np.zeros((size, size), np.int64)
@@ -127,7 +128,7 @@ def _stored(
         counts[a, b] = counts[b, a] = found[f"n{place}"]
     np.fill_diagonal(mean, 1.0)
     np.fill_diagonal(counts, found["rows"])
-    return AgreementMatrix(tuple(methods), mean, counts, found["rows"], wanted.num_rows)
+    return AgreementMatrix(tuple(methods), mean, counts, found["rows"], found["total"])
 
 
 def _stored_pairs(catalog: Catalog) -> set[str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from cache.evidence import same_evidence
-from cache.fields import Kind, Source, resolve_source, sample_fields, statistic_fields
+from cache.connections import connect, is_broken, open_index
+from cache.errors import RunDamagedError
+from cache.fields import Kind, Source, Target, resolve_source, sample_fields, statistic_fields
 from cache.filter_sql import (
+    MASS_DECIMALS,
+    RANKS,
     SAMPLES,
     Compiler,
     RegionSource,
@@ -23,91 +26,95 @@ from cache.filter_sql import (
     region_alias,
     source_alias,
 )
+from cache.grid_file import GridFile
 from cache.groups import group_alias, read_groups
+from cache.index import Index
 from cache.locations import Location
+from cache.lookups import Lookups
+from cache.part_sql import text_literal
 from cache.projections import Places, area_alias, inside, read_places
-from cache.reading import read_rows, reading_errors
-from cache.review_condition import reviewed_alias
+from cache.reading import reading_errors
+from cache.review_condition import Reviewed, reviewed_alias
 from cache.reviewed_contents import ReviewedContents
 from cache.reviews import reviews_path
 from cache.run import Run
-from cache.schema import (
-    AGREEMENT,
-    SAMPLE_COLUMNS,
-    TARGET_PRED,
-    Column,
-    Field,
-    pair_name,
-    table_of_method,
+from cache.schema import Field
+from cache.tables import (
+    IDS_TABLE,
+    ON_DISK_ONLY,
+    RANKS_TABLE,
+    SAMPLES_TABLE,
+    create_ids,
+    create_keys,
+    create_pairs,
+    create_ranks,
+    create_samples,
+    create_source,
+    keys_table_name,
+    method_rows,
+    pairs_table_name,
+    source_table_name,
 )
+
+__all__ = ["KEPT_REGIONS", "ON_DISK_ONLY", "Catalog"]
 
 KEPT_REGIONS = 16
 """Regions whose masses are kept: a page asks for the same one several times, a drawing hand for many in a row."""
-ON_DISK_ONLY = ("record", "mask", "boxes")
-"""Columns of `samples` that are read for a single sample only, and stay out of memory."""
-MASS_DECIMALS = 6
-"""Masses are rounded to what single precision carries, so that "at least 50 %" holds for exactly a half."""
-SQL_TYPES: dict[pa.DataType, str] = {
-    pa.string(): "VARCHAR",
-    pa.int16(): "SMALLINT",
-    pa.int32(): "INTEGER",
-    pa.bool_(): "BOOLEAN",
-    pa.float32(): "FLOAT",
-    pa.binary(): "BLOB",
-    pa.list_(pa.int32()): "INTEGER[]",
-    pa.list_(pa.float32()): "FLOAT[]",
-}
-META_TYPES: dict[Kind, str] = {
-    "number": "DOUBLE",
-    "text": "VARCHAR",
-    "boolean": "BOOLEAN",
-    "time": "TIMESTAMP",
-}
 
 
-class Catalog:
+class Catalog(Lookups):
     """The tables of one generation; every method may be called by many threads at once.
 
-    Samples are in memory from the start. A method's statistics are loaded when they are first asked for, one table for
-    the maps of the predicted class and one for those of the true class, aligned with the samples by their position
-    ``sample``. The grid's corners and the maps themselves stay in Parquet: a region reads the columns it needs.
+    Every table has a row a sample, in the order of their position ``sample``, so that tables are joined by position:
+    the samples, their ranks by id, and for each source, the maps of a method for the predicted or the true class, the
+    statistics. They are made in memory when they are first asked for, or lie in the run's index (`cache.index`). The maps themselves
+    stay in Parquet, and without an index the grids do too: a region reads the columns it needs.
 
-    Everything else goes through `select`, `masses`, `rows_of_maps` and `query`: a disposable index would stand
-    behind the same four.
+    Everything goes through `select`, `masses`, `rows_of_maps` and `query`; the index stands behind the same four.
 
     Attributes:
         run: The run as it was opened.
         manifest: Its manifest.
         classes: Names of the model's outputs.
         reviewed: The images that conditions on reviews select.
+        samples: How many samples there are.
+        index: The run's index; None where it has none that is whole and up to date.
     """
 
-    def __init__(self, run: Run, reviews: Location | None = None) -> None:
-        """Load the samples of an opened run.
+    def __init__(
+        self, run: Run, reviews: Location | None = None, indexed: bool = True, database: Path | None = None
+    ) -> None:
+        """Open a run's index, or load its samples.
 
         Args:
             run: The run.
             reviews: Where its reviews lie; None for the run's own directory.
+            indexed: Whether an index is used where there is one.
+            database: A new file to make the tables in instead of in memory: the index is built so.
 
         Raises:
             RunDamagedError: A part is missing or cannot be read.
             RunNotFoundError: The run went away.
         """
-        self.run = run
-        self.manifest = run.manifest
+        super().__init__(run)
         self.classes = run.manifest.classes
         self.reviewed = ReviewedContents(reviews or reviews_path(run.path))
         self._lock = RLock()
-        self._tables: dict[Source, str] = {}
+        self.samples = self._parts.rows("samples")
         self._masses: OrderedDict[RegionSource, pa.Table] = OrderedDict()
+        self._reviewed: OrderedDict[Reviewed, tuple[pa.Table, pa.Table]] = OrderedDict()
         self._memo: dict[str, Any] = {}
-        # Extensions would come from the internet: a dashboard must not reach for it.
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-        }
-        self._connection = duckdb.connect(":memory:", config=config)
-        self._load_samples()
+        self.index: Index | None = None
+        opened = open_index(run) if indexed and database is None else None
+        if opened is None:
+            self._connection = connect(str(database or ":memory:"))
+        else:
+            self.index, self._connection = opened.index, opened.connection
+            self._made |= opened.tables
+        if self.index is None:
+            self._make(
+                SAMPLES_TABLE, lambda connection: create_samples(connection, self.manifest, self._parts)
+            )
 
     def fields(self) -> list[Field]:
         """Return the numbers and times that every sample has: predictions, image statistics and metadata."""
@@ -148,8 +155,16 @@ class Catalog:
         try:
             for name, table in (tables or {}).items():
                 cursor.register(name, table)
-            with reading_errors(self.run):
+            with reading_errors(self.run) if "read_parquet(" in sql or self.index is None else nullcontext():
                 return cursor.sql(sql, params=dict(params or {})).to_arrow_table()
+        except duckdb.Error as error:
+            if not is_broken(error) or self.index is None or "read_parquet(" in sql:
+                raise
+            self.index.set_aside()
+            raise RunDamagedError(
+                f"The index of the run {self.run.path} is damaged and is used no more: reload the page, and build it "
+                "anew with `python -m dashboard index`."
+            ) from error
         finally:
             cursor.close()
 
@@ -160,50 +175,98 @@ class Catalog:
         where: str = "TRUE",
         tail: str = "",
         tables: Mapping[str, pa.Table] | None = None,
+        beside: Mapping[str, pa.Table | str] | None = None,
     ) -> pa.Table:
-        """Run ``SELECT columns FROM samples (and what the compiler asked for) WHERE where tail``."""
-        joins = []
-        for source in compiler.sources:
-            alias = source_alias(source)
-            joins.append(
-                f"LEFT JOIN {self.source_table(source)} AS {alias} ON {alias}.sample = {SAMPLES}.sample"
-            )
+        """Run ``SELECT columns FROM samples (and what the compiler asked for) WHERE where tail``.
+
+        Args:
+            columns: What stands after SELECT.
+            compiler: Has gathered what the statement reads.
+            where: The condition.
+            tail: What stands after it.
+            tables: Arrow tables that the statement reads, by name.
+            beside: Tables with a row a sample, in their order, or the names of such tables: joined under these names.
+        """
         given = dict(tables or {})
+        joined = {source_alias(source): self.source_table(source) for source in compiler.sources}
+        for name, table in (beside or {}).items():
+            joined[name] = table if isinstance(table, str) else name
+            if not isinstance(table, str):
+                given[name] = table
         for index, region in enumerate(compiler.regions):
-            alias = region_alias(index)
-            given[alias] = self.masses(region)
-            joins.append(f"LEFT JOIN {alias} ON {alias}.sample = {SAMPLES}.sample")
+            joined[region_alias(index)] = region_alias(index)
+            given[region_alias(index)] = self.masses(region)
+        for index, area in enumerate(compiler.areas):
+            joined[area_alias(index)] = area_alias(index)
+            given[area_alias(index)] = inside(self.places(area.version), area)
+        if compiler.ranked:
+            joined[RANKS] = self.ranks_table()
         for index, version in enumerate(compiler.groups):
             given[group_alias(index)] = self.groups(version)
-        for index, area in enumerate(compiler.areas):
-            alias = area_alias(index)
-            given[alias] = inside(self.places(area.version), area)
-            joins.append(f"LEFT JOIN {alias} ON {alias}.sample = {SAMPLES}.sample")
         for index, condition in enumerate(compiler.reviewed):
-            given[reviewed_alias(index)] = self.reviewed.table(condition)
-        sql = f"SELECT {columns} FROM samples AS {SAMPLES} {' '.join(joins)} WHERE {where} {tail}"
+            joined[reviewed_alias(index)] = reviewed_alias(index)
+            given[reviewed_alias(index)] = self._reviewed_samples(condition)
+        # By position: a hash join of a million rows takes a quarter of a second, and every table has them all.
+        joins = " ".join(f"POSITIONAL JOIN {table} AS {alias}" for alias, table in joined.items())
+        sql = f"SELECT {columns} FROM {SAMPLES_TABLE} AS {SAMPLES} {joins} WHERE {where} {tail}"
         return self.query(sql, compiler.params, given)
 
     def masses(self, wanted: RegionSource) -> pa.Table:
-        """Return the mass of a region in every map of a source: columns sample and mass (NULL where degenerate).
+        """Return the mass of a region in every map of a source: columns sample and mass (NULL where there is none).
 
-        Only the corner columns with a weight are read: for a box 16 at most.
+        It has a row a sample, in their order. Only the corner columns with a weight are read: for a box 16 at most.
         """
         with self._lock:
             if wanted in self._masses:
                 self._masses.move_to_end(wanted)
                 return self._masses[wanted]
-        weights = wanted.region.corner_weights()
-        total = " + ".join(f"({weight!r}) * g.{identifier(name)}::DOUBLE" for name, weight in weights.items())
-        mass = f"CASE WHEN a.degenerate THEN NULL ELSE round({total or '0.0'}, {MASS_DECIMALS}) END"
-        table = self.query(
-            f"SELECT a.sample, {mass} AS mass FROM {self.source_table(wanted.source)} AS a "
-            f"JOIN ({self.grid_sql(wanted.source.method, tuple(weights))}) AS g USING (attribution)"
-        )
+        grid = self.grid(wanted.source)
+        table = self._masses_from_parts(wanted) if grid is None else grid.masses(wanted.region)
         with self._lock:
             self._masses[wanted] = table
             while len(self._masses) > KEPT_REGIONS:
                 self._masses.popitem(last=False)
+        return table
+
+    def _masses_from_parts(self, wanted: RegionSource) -> pa.Table:
+        weights = wanted.region.corner_weights()
+        total = " + ".join(f"({weight!r}) * g.{identifier(name)}::DOUBLE" for name, weight in weights.items())
+        mass = f"CASE WHEN a.degenerate THEN NULL ELSE round({total or '0.0'}, {MASS_DECIMALS}) END"
+        # Without any weight the mass is 0 where there is a map, and unknown where there is none.
+        return self.query(
+            f"SELECT a.sample, CASE WHEN g.attribution IS NOT NULL THEN {mass} END AS mass "
+            f"FROM {self.source_table(wanted.source)} AS a "
+            f"LEFT JOIN ({self.grid_sql(wanted.source.method, tuple(weights))}) AS g USING (attribution) ORDER BY a.sample"
+        )
+
+    def grid(self, source: Source) -> GridFile | None:
+        """Return a source's grids as a file of columns beside the index, made when they are first asked for.
+
+        None where the run has no index, or its disk does not take them.
+
+        Raises:
+            RunDamagedError: A part is missing or cannot be read.
+        """
+        return None if self.index is None else self.index.grid(self, source)
+
+    def _reviewed_samples(self, condition: Reviewed) -> pa.Table:
+        """Return whether each sample's image is among those that a condition on reviews selects: column held."""
+        contents = self.reviewed.table(condition)
+        with self._lock:
+            known = self._reviewed.get(condition)
+            if known is not None and known[0] is contents:
+                return known[1]
+        held = np.zeros(self.samples, dtype=bool)
+        found = self.query(
+            "SELECT sample FROM samples SEMI JOIN reviewed_contents USING (content)",
+            tables={"reviewed_contents": contents},
+        )
+        held[found["sample"].to_numpy()] = True
+        table = pa.table({"held": held})
+        with self._lock:
+            self._reviewed[condition] = contents, table
+            while len(self._reviewed) > KEPT_REGIONS:
+                self._reviewed.popitem(last=False)
         return table
 
     def groups(self, version: str) -> pa.Table:
@@ -218,81 +281,6 @@ class Catalog:
             contents = self.query("SELECT content FROM samples ORDER BY sample")["content"]
             kept = self.remember(f"places {version}", read_places(self.run, version, contents))
         return kept
-
-    def grid_sql(self, method: str, corners: Sequence[str]) -> str:
-        """Return the SELECT of corner columns of a method's maps, with ``attribution``, their position."""
-        columns = dict.fromkeys(corners, "FLOAT")
-        return self._parts_sql(table_of_method(method), columns, position="attribution")
-
-    def rows_of_maps(self, method: str, positions: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        """Read rows of a method's attributions by position.
-
-        Raises:
-            RunDamagedError: A part is missing or cannot be read.
-        """
-        return self.rows_at(table_of_method(method), positions, columns)
-
-    def maps_of_content(self, method: str, content: str) -> list[int]:
-        """Return the positions of a method's rows for one image, one for each class explained, by class.
-
-        Raises:
-            RunDamagedError: A part is missing or cannot be read.
-        """
-        columns = {"content": "VARCHAR", "target": "INTEGER"}
-        rows = self._parts_sql(table_of_method(method), columns, "attribution")
-        found = self.query(
-            f"SELECT max(attribution) AS attribution FROM ({rows}) WHERE content = $content "
-            "GROUP BY target ORDER BY target",
-            {"content": content},
-        )
-        return [int(place) for place in found["attribution"].to_pylist()]
-
-    def read(self, table: str, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a whole table; without parts it has neither rows nor columns.
-
-        Raises:
-            RunDamagedError: A part is missing or cannot be read.
-        """
-        with reading_errors(self.run):
-            parts = []
-            for path in self.run.part_paths(table):
-                with pq.ParquetFile(path) as file:
-                    parts.append(file.read(columns=list(columns)))
-        return pa.concat_tables(parts) if parts else pa.table({})
-
-    def rows_of_samples(self, positions: Sequence[int]) -> pa.Table:
-        """Read rows of `samples` by position, with the columns that stay out of memory.
-
-        Raises:
-            RunDamagedError: A part is missing or cannot be read.
-        """
-        return self.rows_at("samples", positions, None)
-
-    def rows_at(self, table: str, positions: Sequence[int], columns: Sequence[str] | None) -> pa.Table:
-        """Read rows by their position over all readable parts of a table.
-
-        Raises:
-            RunDamagedError: A part is missing or cannot be read.
-        """
-        firsts = self._firsts(table)
-        parts = np.searchsorted(firsts, positions, side="right") - 1
-        wanted = [(int(part), int(at - firsts[part])) for part, at in zip(parts, positions, strict=True)]
-        return self.rows_of(table, wanted, columns)
-
-    def rows_of(
-        self, table: str, wanted: Sequence[tuple[int, int]], columns: Sequence[str] | None
-    ) -> pa.Table:
-        """Read rows of any table by index of the part and row within it.
-
-        Raises:
-            RunDamagedError: A part is missing or cannot be read.
-        """
-        with reading_errors(self.run):
-            return read_rows(self.run.part_sources(table), wanted, columns)
-
-    def table_sql(self, table: str, columns: Sequence[Column]) -> str:
-        """Return the SELECT of a whole table's columns from its parts; without parts it has no rows."""
-        return self._parts_sql(table, {c.name: SQL_TYPES[c.type] for c in columns})
 
     def remember(self, key: str, value: Any) -> Any:
         """Keep something costly for as long as the catalog lives; the first value given under a key stays."""
@@ -312,105 +300,71 @@ class Catalog:
         """
         return resolve_source(self.manifest, method, target)
 
-    def _firsts(self, table: str) -> NDArray[np.int64]:
-        """Return the position of the first row of each readable part of a table."""
-        damaged = set(self.run.damaged)
-        parts = self.manifest.parts.get(table, [])
-        rows = [part.rows for part in parts if f"{table}/{part.name}" not in damaged]
-        return np.cumsum([0, *rows], dtype=np.int64)[: len(rows)]
-
-    def _parts_sql(self, table: str, columns: Mapping[str, str], position: str = "") -> str:
-        """Return a SELECT over a table's parts that has the given columns whatever the parts lack.
-
-        NaN becomes NULL, so that comparisons, sorting and averages pass it by.
-        """
-        paths = self.run.part_paths(table)
-        if not paths:
-            places = [f"NULL::BIGINT AS {position}"] if position else []
-            empty = [f"NULL::{kind} AS {identifier(name)}" for name, kind in columns.items()]
-            return f"SELECT {', '.join(empty + places)} WHERE FALSE"
-        source = f"read_parquet([{', '.join(_path_literal(path) for path in paths)}], union_by_name = true, hive_partitioning = false)"
-        held = self._held(table, source)
-        taken = []
-        for name, kind in columns.items():
-            quoted = identifier(name)
-            value = f"TRY_CAST({quoted} AS {kind})" if held.get(name, kind) != kind else quoted
-            if name not in held:
-                value = f"NULL::{kind}"
-            elif kind in ("FLOAT", "DOUBLE"):
-                value = f"nullif({value}, 'NaN'::{kind})"
-            taken.append(f"{value} AS {quoted}")
-        if position:
-            firsts = ", ".join(str(first) for first in self._firsts(table))
-            taken.append(f"([{firsts}]::BIGINT[])[file_index::BIGINT + 1] + file_row_number AS {position}")
-        return f"SELECT {', '.join(taken)} FROM {source}"
-
-    def _held(self, table: str, source: str) -> dict[str, str]:
-        """Return the columns that a table's parts hold, with their SQL types."""
-        held = self.recall(f"columns of {table}")
-        if held is None:
-            described = self.query(f"SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM {source})")
-            names, kinds = (described[c].to_pylist() for c in ("column_name", "column_type"))
-            held = self.remember(f"columns of {table}", dict(zip(names, kinds, strict=True)))
-        return dict(held)
-
-    def _load_samples(self) -> None:
-        columns = {c.name: SQL_TYPES[c.type] for c in SAMPLE_COLUMNS if c.name not in ON_DISK_ONLY}
-        columns |= {field.name: "FLOAT" for field in self.manifest.image_statistics}
-        known = sample_fields(self.manifest)
-        columns |= {name: META_TYPES[entry.kind] for name, entry in known.items() if name.startswith("meta.")}
-        kept = ", ".join(identifier(name) for name in columns)
-        rows = self._parts_sql("samples", {**columns, "mask": "BLOB", "boxes": "FLOAT[]"}, "sample")
-        with reading_errors(self.run):
-            self._connection.execute(
-                f"CREATE TABLE samples AS SELECT {kept}, sample, label IS NOT NULL AS labelled, "
-                f"mask IS NOT NULL OR coalesce(len(boxes), 0) > 0 AS masked FROM ({rows})"
-            )
-
     def source_table(self, source: Source) -> str:
-        """Return the name of a source's table, loaded on first use: sample, attribution, degenerate, statistics."""
-        with self._lock:
-            if source in self._tables:
-                return self._tables[source]
-            name = f"maps_{len(self._tables)}"
-            statistics = [field.name for field in self.manifest.statistics if field.name != AGREEMENT]
-            columns = {"content": "VARCHAR", "target": "INTEGER", "degenerate": "BOOLEAN"}
-            columns |= dict.fromkeys(statistics, "FLOAT")
-            kept = "".join(f", a.{identifier(statistic)}" for statistic in statistics)
-            explained = "pred" if source.target == TARGET_PRED else "label"
-            rows = self._parts_sql(table_of_method(source.method), columns, "attribution")
-            cursor = self._connection.cursor()
-            with reading_errors(self.run):
-                cursor.execute(
-                    f"CREATE TABLE {name} AS SELECT s.sample, a.attribution, a.degenerate{kept}, g.{AGREEMENT} "
-                    f"FROM samples AS s JOIN ({rows}) AS a ON a.content = s.content AND a.target = s.{explained} "
-                    f"LEFT JOIN ({self._agreement_sql(source.method)}) AS g "
-                    "ON g.content = a.content AND g.target = a.target"
-                )
-            # A content and target have one row; were there ever two, a sample must still not be counted twice.
-            cursor.execute(
-                f"DELETE FROM {name} WHERE (SELECT count(*) > count(DISTINCT sample) FROM {name}) "
-                f"AND attribution NOT IN (SELECT max(attribution) FROM {name} GROUP BY sample)"
-            )
-            cursor.close()
-            self._tables[source] = name
-            return name
+        """Return the name of a source's table: sample, attribution, degenerate and statistics, a row a sample in their order.
 
-    def _agreement_sql(self, method: str) -> str:
-        """Return the SELECT of a method's mean rank correlation with the others: content, target and agreement.
-
-        Of methods that coincide on this network only the first counts, and none that coincides with this one.
+        Raises:
+            RunDamagedError: A part is missing or cannot be read.
         """
-        groups = same_evidence(self.manifest, list(self.manifest.methods))
-        others = [pair_name(method, group[0]) for group in groups if method not in group]
-        columns = {"content": "VARCHAR", "target": "INTEGER"} | dict.fromkeys(others, "FLOAT")
-        listed = ", ".join(identifier(name) for name in others)
-        mean = f"list_avg([{listed}]::FLOAT[])::FLOAT" if others else "NULL::FLOAT"
-        rows = self._parts_sql(AGREEMENT, columns)
-        return f"SELECT content, target, max({mean}) AS {AGREEMENT} FROM ({rows}) GROUP BY ALL"
+        name = source_table_name(source)
+        if name not in self._made:
+            pairs = self.pairs_table(source.target)
+            rows = f"({method_rows(self.manifest, self._parts, source.method)})"
+            self._make(name, lambda connection: create_source(connection, self.manifest, rows, source, pairs))
+        return name
 
+    def make_tables(self, method: str, targets: Sequence[Target]) -> None:
+        """Make all tables of a method, reading its parts once.
 
-def _path_literal(path: str) -> str:
-    """Write a path as an SQL text, with the characters escaped that would be read as a pattern."""
-    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in path)
-    return "'" + escaped.replace("'", "''") + "'"
+        Raises:
+            RunDamagedError: A part is missing or cannot be read.
+        """
+        pairs = {target: self.pairs_table(target) for target in targets}
+
+        def create(connection: duckdb.DuckDBPyConnection) -> None:
+            rows = f"({method_rows(self.manifest, self._parts, method)})"
+            connection.execute(f"CREATE TEMP TABLE method_rows AS SELECT * FROM {rows}")
+            for target in targets:
+                create_source(connection, self.manifest, "method_rows", Source(method, target), pairs[target])
+            create_keys(connection, "method_rows", method)
+            connection.execute("DROP TABLE method_rows")
+
+        self._make(keys_table_name(method), create)
+        self._made |= {source_table_name(Source(method, target)) for target in targets}
+
+    def _make(self, name: str, create: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+        """Make a table where it is not there yet; under the lock, so that two threads do not both."""
+        with self._lock:
+            if name not in self._made:
+                cursor = self._connection.cursor()
+                try:
+                    with reading_errors(self.run):
+                        create(cursor)
+                finally:
+                    cursor.close()
+                self._made.add(name)
+
+    def ranks_table(self) -> str:
+        """Return the name of the table of the samples' ranks by id."""
+        self._make(RANKS_TABLE, create_ranks)
+        return RANKS_TABLE
+
+    def make_ids(self) -> None:
+        """Make the table that finds samples by their ids."""
+        self._make(IDS_TABLE, create_ids)
+
+    def pairs_table(self, target: Target) -> str:
+        """Return the name of the table of rank correlations for a target: present, and a column a pair of methods."""
+        name = pairs_table_name(target)
+        self._make(name, lambda connection: create_pairs(connection, self.manifest, self._parts, target))
+        return name
+
+    def limit(self, memory: str, spill: Path) -> None:
+        """Keep to so much memory, and put what does not fit into a folder."""
+        with self._lock:
+            self._connection.execute(f"SET memory_limit = {text_literal(memory)}")
+            self._connection.execute(f"SET temp_directory = {text_literal(str(spill))}")
+
+    def close(self) -> None:
+        """Close the connection; the catalog answers no more."""
+        self._connection.close()

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from cache.catalog import ON_DISK_ONLY, Catalog
+from cache.catalog import Catalog
 from cache.disk import storage_errors
 from cache.fields import class_titles
 from cache.filter_sql import SAMPLES, identifier
@@ -22,6 +22,7 @@ from cache.filters import Filter
 from cache.queries import Sort, order_by, sort_key, sort_tables
 from cache.schema import SAMPLE_COLUMNS
 from cache.selections import compiled
+from cache.tables import ON_DISK_ONLY
 
 Format = Literal["csv", "parquet"]
 AT_ONCE = 20_000
@@ -103,9 +104,9 @@ def _positions(catalog: Catalog, filter_: Filter, sort: Sort | None) -> pa.Chunk
     """Return the positions of a filter's samples, in order."""
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
-    tail = f"ORDER BY {order_by(sort_key(compiler, order), order)}"
-    tables = sort_tables(catalog, order)
-    return catalog.select(f"{SAMPLES}.sample AS sample", compiler, where, tail, tables)["sample"]
+    tail = f"ORDER BY {order_by(compiler, sort_key(compiler, order), order)}"
+    beside = sort_tables(catalog, order)
+    return catalog.select(f"{SAMPLES}.sample AS sample", compiler, where, tail, beside=beside)["sample"]
 
 
 def _chunks(

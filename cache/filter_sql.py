@@ -45,6 +45,8 @@ from cache.schema import GROUPS, PROJECTIONS
 
 SAMPLES = "s"
 """Alias of the table of samples."""
+RANKS = "k"
+"""Alias of the table of ranks by id."""
 MASS_DECIMALS = 6
 """Masses are rounded to what single precision carries, so that "at least 50 %" holds for exactly a half."""
 
@@ -108,6 +110,7 @@ class Compiler:
     groups: list[str] = field(default_factory=list)
     areas: list[InProjection] = field(default_factory=list)
     reviewed: list[Reviewed] = field(default_factory=list)
+    ranked: bool = False
 
     def finish(self, where: str) -> CompiledFilter:
         """Return what was gathered, with a condition."""
@@ -126,6 +129,11 @@ class Compiler:
         name = f"v{len(self.params)}"
         self.params[name] = value
         return f"${name}"
+
+    def rank(self) -> str:
+        """Return the expression of a sample's place in the order of the ids."""
+        self.ranked = True
+        return f"{RANKS}.rank"
 
     def join(self, source: Source) -> str:
         """Ask for a source's statistics and return their alias."""
@@ -303,9 +311,7 @@ class Compiler:
     def _reviewed(self, condition: Reviewed) -> str:
         if condition not in self.reviewed:
             self.reviewed.append(condition)
-        return (
-            f"({SAMPLES}.content IN (SELECT content FROM {reviewed_alias(self.reviewed.index(condition))}))"
-        )
+        return f"({reviewed_alias(self.reviewed.index(condition))}.held)"
 
     def _is(self, condition: Is) -> str:
         named = condition.method is not None or condition.target is not None

@@ -23,6 +23,7 @@ from cache.contrasts import RegionContrast
 from cache.fields import Source
 from cache.filter_sql import MASS_DECIMALS
 from cache.filters import Filter
+from cache.grid_file import Flags, GridFile, summed
 from cache.maps import grid_from_corners
 from cache.regions import Region
 from cache.schema import CORNERS, table_of_method
@@ -32,8 +33,8 @@ MOST_SAMPLES = 250_000
 """Samples of a run whose maps are held: 196 columns of them are 200 MB."""
 KEPT_SOURCES = 2
 KEPT_ANSWERS = 32
-COLUMN = {name: index for index, name in enumerate(CORNERS)}
-Flags = NDArray[np.bool_]
+AT_ONCE = 100_000
+"""Samples whose maps are averaged in single precision."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,25 @@ class HeldMaps:
         corners: Summed-area columns, shape (196, samples), 0 where there is no defined map.
         defined: Which samples have a map with positive attribution.
         degenerate: Which have one without.
+        file: The file that the corners are mapped from; None where they are in memory.
     """
 
     corners: NDArray[np.float32]
     defined: Flags
     degenerate: Flags
 
+    file: GridFile | None = None
+
     def mass(self, region: Region) -> NDArray[np.float64]:
         """Return the region's mass for every sample, rounded as `Catalog.masses` rounds; meaningless where undefined."""
-        total = np.zeros(self.corners.shape[1])
-        for name, weight in region.corner_weights().items():
-            total += weight * self.corners[COLUMN[name]].astype(np.float64)
-        return np.round(total, MASS_DECIMALS)
+        mass = summed(self.corners, region.corner_weights())
+        self.release()
+        return mass
+
+    def release(self) -> None:
+        """Let go of what was read of a file: a sweep through all columns would stay in memory."""
+        if self.file is not None:
+            self.file.release()
 
 
 @dataclass(frozen=True)
@@ -88,7 +96,7 @@ class _Shelf:
 
 def can_hold(catalog: Catalog) -> bool:
     """Tell whether a run's maps are few enough to hold."""
-    return _samples(catalog) <= MOST_SAMPLES
+    return catalog.index is not None or catalog.samples <= MOST_SAMPLES
 
 
 def held_maps(catalog: Catalog, source: Source) -> HeldMaps:
@@ -130,7 +138,8 @@ def mean_map(
         return MeanMap(None, 0, degenerate)
     # Undefined maps are held as zeros; a product with the chosen ones reads every column once and copies none.
     weights = (chosen & held.defined).astype(np.float32)
-    means = np.array([np.dot(column, weights) for column in held.corners], dtype=np.float64) / n
+    means = np.array([_dot(column, weights) for column in held.corners]) / n
+    held.release()
     p = np.clip(grid_from_corners(means), 0.0, None)
     return MeanMap(p / p.sum(), n, degenerate)
 
@@ -141,7 +150,7 @@ def members(catalog: Catalog, filter_: Filter) -> Flags:
 
     def find() -> Flags:
         compiler, where = compiled(catalog, filter_)
-        found = np.zeros(_samples(catalog), dtype=bool)
+        found = np.zeros(catalog.samples, dtype=bool)
         found[catalog.select("s.sample AS sample", compiler, where)["sample"].to_numpy()] = True
         return found
 
@@ -185,6 +194,14 @@ def truth_of(catalog: Catalog, condition: Condition) -> Truth:
     return Truth(members(catalog, Filter((condition,))), members(catalog, Filter((Not(condition),))))
 
 
+def _dot(column: NDArray[np.float32], weights: NDArray[np.float32]) -> float:
+    """Return a product in single precision, a hundred thousand samples at a time, so that sums of millions stay exact."""
+    return sum(
+        float(np.dot(column[first : first + AT_ONCE], weights[first : first + AT_ONCE]))
+        for first in range(0, len(weights), AT_ONCE)
+    )
+
+
 def _counts(catalog: Catalog, chosen: Flags) -> Counts:
     shelf = _shelf(catalog)
 
@@ -200,10 +217,15 @@ def _counts(catalog: Catalog, chosen: Flags) -> Counts:
 
 
 def _read(catalog: Catalog, source: Source) -> HeldMaps:
-    n = _samples(catalog)
+    grid = catalog.grid(source)
+    if grid is not None:
+        return HeldMaps(grid.corners, grid.defined, grid.degenerate, grid)
+    n = catalog.samples
     corners = np.zeros((len(CORNERS), n), np.float32)
     defined, degenerate = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
-    rows = catalog.query(f"SELECT sample, attribution, degenerate FROM {catalog.source_table(source)}")
+    rows = catalog.query(
+        f"SELECT sample, attribution, degenerate FROM {catalog.source_table(source)} WHERE attribution IS NOT NULL"
+    )
     places, at = rows["sample"].to_numpy(), rows["attribution"].to_numpy()
     empty = rows["degenerate"].to_numpy().astype(bool)
     degenerate[places[empty]] = True
@@ -214,15 +236,6 @@ def _read(catalog: Catalog, source: Source) -> HeldMaps:
     for index, name in enumerate(CORNERS if table is not None else ()):
         corners[index, into] = table[name].to_numpy()[of]  # type: ignore[index]
     return HeldMaps(np.nan_to_num(corners, copy=False), defined, degenerate)
-
-
-def _samples(catalog: Catalog) -> int:
-    known = catalog.recall("samples held")
-    if known is None:
-        known = catalog.remember(
-            "samples held", catalog.query("SELECT count(*) AS n FROM samples")["n"][0].as_py()
-        )
-    return int(known)
 
 
 def _shelf(catalog: Catalog) -> _Shelf:

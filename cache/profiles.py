@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from cache.catalog import Catalog
 from cache.errors import RunDamagedError
+from cache.features import aligned_features
 from cache.maps import decode_map
-from cache.schema import MASK_SIZE, PROJECTION_SIZE, Field
+from cache.schema import MASK_SIZE, Field
 
 MAP_COLUMNS = ("height", "width", "scale", "map")
 SUPERPIXEL_COLUMNS = ("superpixels", "weights", "intercept")
 """Columns that methods which weigh superpixels keep beside their maps."""
-CHUNK = 65_536
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def sample(catalog: Catalog, sample_id: str) -> dict[str, Any] | None:
     Every column of `samples` by name; ``mask`` is a (56, 56) boolean array or None, ``boxes`` a list of
     (x0, y0, x1, y1) or None; ``labelled`` and ``masked`` tell what is known.
     """
-    found = _rows_of_samples(catalog, [sample_id], "s.sample, s.labelled, s.masked")
+    found = catalog.rows_by_id([sample_id], "s.sample, s.labelled, s.masked")
     if not found:
         return None
     place, labelled, masked = (found[sample_id][name] for name in ("sample", "labelled", "masked"))
@@ -109,17 +109,20 @@ def values(
     """
     compiler = catalog.compiler()
     wanted = [f"{compiler.value(*field)} AS v{i}" for i, field in enumerate(fields)]
-    bound = compiler.bind(list(sample_ids))
+    samples = {row["sample"]: name for name, row in catalog.rows_by_id(sample_ids, "s.sample").items()}
+    bound = compiler.bind(list(samples))
     table = catalog.select(
-        ", ".join(["s.sample_id AS sample_id", *wanted]), compiler, f"s.sample_id IN (SELECT unnest({bound}))"
+        ", ".join(["s.sample AS sample", *wanted]), compiler, f"s.sample IN (SELECT unnest({bound}))"
     )
-    found = {row["sample_id"]: {i: row[f"v{i}"] for i in range(len(fields))} for row in table.to_pylist()}
+    found = {
+        samples[row["sample"]]: {i: row[f"v{i}"] for i in range(len(fields))} for row in table.to_pylist()
+    }
     return [found.get(sample_id, {}) for sample_id in sample_ids]
 
 
 def attributions_of(catalog: Catalog, sample_id: str) -> list[Attribution]:
     """Return every map of a sample: by method as the manifest lists them, then by class."""
-    found = _rows_of_samples(catalog, [sample_id], "s.content")
+    found = catalog.rows_by_id([sample_id], "s.content")
     if not found:
         return []
     content = found[sample_id]["content"]
@@ -170,19 +173,20 @@ def maps(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the map of each sample that has one, shape (height, width), unscaled."""
     source = catalog.source(method, target)
+    samples = {row["sample"]: name for name, row in catalog.rows_by_id(sample_ids, "s.sample").items()}
     table = catalog.query(
-        f"SELECT s.sample_id, a.attribution FROM samples AS s JOIN {catalog.source_table(source)} AS a USING (sample) "
-        "WHERE s.sample_id IN (SELECT unnest($ids))",
-        {"ids": list(sample_ids)},
+        f"SELECT sample, attribution FROM {catalog.source_table(source)} "
+        "WHERE sample IN (SELECT unnest($samples)) AND attribution IS NOT NULL",
+        {"samples": list(samples)},
     )
     rows = catalog.rows_of_maps(source.method, table["attribution"].to_pylist(), MAP_COLUMNS)
     decoded = [_decoded(row) for row in rows.to_pylist()]
-    return dict(zip(table["sample_id"].to_pylist(), decoded, strict=True))
+    return dict(zip((samples[at] for at in table["sample"].to_pylist()), decoded, strict=True))
 
 
 def thumbnails(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """Return the WebP of each sample's model view; samples without one are left out."""
-    found = _rows_of_samples(catalog, sample_ids, "s.thumbnail_part, s.thumbnail_row")
+    found = catalog.rows_by_id(sample_ids, "s.thumbnail_part, s.thumbnail_row")
     index = {part.name: i for i, part in enumerate(catalog.run.readable("thumbnails"))}
     wanted = {
         sample_id: (index[row["thumbnail_part"]], row["thumbnail_row"])
@@ -199,7 +203,7 @@ def standing(
     catalog: Catalog, sample_id: str, method: str | None = None, target: str | None = None
 ) -> list[Standing]:
     """Tell where each statistic of a sample's map stands among the samples of its predicted class."""
-    found = _rows_of_samples(catalog, [sample_id], "s.sample, s.pred")
+    found = catalog.rows_by_id([sample_id], "s.sample, s.pred")
     if not found:
         return []
     table = catalog.query(
@@ -228,75 +232,30 @@ def nearest(
     The sample itself is left out. Copies of one image are one neighbour, under the first of their ids; a copy of the
     sample's own image counts as one too.
     """
-    found = _rows_of_samples(catalog, [sample_id], "s.sample, s.content")
+    found = catalog.rows_by_id([sample_id], "s.sample")
     if not found:
         return []
-    features = _features(catalog, by)
-    own = features.index.get(found[sample_id]["content"])
-    if own is None or not features.known[own]:
+    features = aligned_features(catalog, by)
+    own = int(found[sample_id]["sample"])
+    if features.rows[own] < 0:
         return []
-    query = features.unit[own].astype(np.float32)
-    similarity = np.empty(len(features.unit), dtype=np.float32)
-    for first in range(0, len(similarity), CHUNK):
-        similarity[first : first + CHUNK] = features.unit[first : first + CHUNK].astype(np.float32) @ query
-    similarity[~features.known] = -np.inf
+    similarity = features.cosines(own)[features.firsts]
     # One more than asked for, since the sample itself comes first unless a copy of its image stands in for it.
-    candidates = np.argsort(-similarity, kind="stable")[: k + 1]
-    candidates = candidates[features.known[candidates]]
+    most = min(k + 1, len(similarity))
+    likely = np.flatnonzero(similarity >= np.partition(similarity, len(similarity) - most)[-most])
+    candidates = likely[np.argsort(-similarity[likely], kind="stable")][:most]
+    places = features.firsts[candidates].tolist()
     table = catalog.query(
-        "SELECT content, min(sample_id) AS sample_id FROM samples "
-        "WHERE content IN (SELECT unnest($contents)) AND sample_id <> $own GROUP BY content",
-        {"contents": [features.contents[i] for i in candidates.tolist()], "own": sample_id},
+        "SELECT o.sample AS sample, min(s.sample_id) AS sample_id FROM samples AS o JOIN samples AS s USING (content) "
+        "WHERE o.sample IN (SELECT unnest($places)) AND s.sample_id <> $own GROUP BY o.sample",
+        {"places": places, "own": sample_id},
     )
-    ids = dict(zip(table["content"].to_pylist(), table["sample_id"].to_pylist(), strict=True))
+    ids = dict(zip(table["sample"].to_pylist(), table["sample_id"].to_pylist(), strict=True))
     named = [
-        (ids.get(features.contents[i]), float(np.clip(similarity[i], -1.0, 1.0))) for i in candidates.tolist()
+        (ids.get(place), float(np.clip(similarity[i], -1.0, 1.0)))
+        for place, i in zip(places, candidates.tolist(), strict=True)
     ]
     return [(name, value) for name, value in named if name is not None][:k]
-
-
-@dataclass(frozen=True)
-class _Features:
-    """Unit-length projections, one a content; rows that are not known are 0."""
-
-    contents: list[str]
-    index: dict[str, int]
-    unit: NDArray[np.float16]
-    known: NDArray[np.bool_]
-
-
-def _features(catalog: Catalog, by: str) -> _Features:
-    kept = catalog.recall(f"features {by}")
-    if kept is not None:
-        features: _Features = kept
-        return features
-    table = catalog.read("embeddings", ["content", f"{by}_projection"])
-    if not table.num_rows:
-        return _Features([], {}, np.zeros((0, PROJECTION_SIZE), np.float16), np.zeros(0, bool))
-    column = table[f"{by}_projection"].combine_chunks()
-    values = np.zeros((len(column), PROJECTION_SIZE), np.float32)
-    present = column.is_valid().to_numpy(zero_copy_only=False)
-    values[present] = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, PROJECTION_SIZE)
-    length = np.linalg.norm(values, axis=1)
-    known = np.isfinite(length) & (length > 0)
-    unit = np.where(known[:, None], values / np.where(known, length, 1.0)[:, None], 0.0).astype(np.float16)
-    contents = table["content"].to_pylist()
-    # Embeddings of images that changed or went stay until their part is rewritten; no sample shows them any more.
-    shown = set(catalog.query("SELECT DISTINCT content FROM samples")["content"].to_pylist())
-    known &= np.array([content in shown for content in contents], dtype=bool)
-    index = {content: i for i, content in enumerate(contents)}
-    features = catalog.remember(f"features {by}", _Features(contents, index, unit, known))
-    return features
-
-
-def _rows_of_samples(catalog: Catalog, sample_ids: Sequence[str], columns: str) -> dict[str, dict[str, Any]]:
-    """Return columns of samples by id, in the order asked for; unknown ids are left out."""
-    table = catalog.query(
-        f"SELECT s.sample_id, {columns} FROM samples AS s WHERE s.sample_id IN (SELECT unnest($ids))",
-        {"ids": list(sample_ids)},
-    )
-    found = {row["sample_id"]: row for row in table.to_pylist()}
-    return {sample_id: found[sample_id] for sample_id in sample_ids if sample_id in found}
 
 
 def _defined(value: float | None) -> float | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cache.manifest import Manifest
 from cache.map_areas import Features, InProjection
-from cache.reading import reading_errors
+from cache.reading import content_positions, reading_errors
 from cache.run import Run
 from cache.schema import PROJECTION_COLUMNS, PROJECTIONS, arrow_schema
 
@@ -101,18 +101,20 @@ def read_places(run: Run, version: str, contents: pa.ChunkedArray) -> Places:
     x, y = (np.full(len(contents), np.nan, np.float32) for _ in range(2))
     if parts:
         table = pa.concat_tables(parts)
-        index = {content: i for i, content in enumerate(table["content"].to_pylist())}
-        at = np.array([index.get(content, -1) for content in contents.to_pylist()], np.int64)
+        at = content_positions(contents, table["content"])
         here = at >= 0
         x[here], y[here] = (table[name].to_numpy().astype(np.float32)[at[here]] for name in ("x", "y"))
     return Places(x, y)
 
 
 def inside(places: Places, area: InProjection) -> pa.Table:
-    """Return of each sample that has a place whether it lies within an area: columns sample and inside."""
+    """Return of every sample whether it lies within an area, NULL where it has no place: columns sample and inside."""
     known = np.flatnonzero(places.known)
-    held = within(places.x[known].astype(np.float64), places.y[known].astype(np.float64), area)
-    return pa.table({"sample": pa.array(known, pa.int64()), "inside": pa.array(held, pa.bool_())})
+    held = np.zeros(len(places.x), dtype=bool)
+    held[known] = within(places.x[known].astype(np.float64), places.y[known].astype(np.float64), area)
+    return pa.table(
+        {"sample": pa.array(np.arange(len(held))), "inside": pa.array(held, pa.bool_(), mask=~places.known)}
+    )
 
 
 def within(x: NDArray[np.float64], y: NDArray[np.float64], area: InProjection) -> NDArray[np.bool_]:

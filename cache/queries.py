@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from cache.attention import MeanMap, OutcomeColumn, RegionSplit, mean_map, region_by_class, region_split
-from cache.catalog import ON_DISK_ONLY, Catalog
+from cache.catalog import Catalog
 from cache.conditions import RegionMass
 from cache.contrasts import RegionContrast
 from cache.distributions import (
@@ -26,7 +26,8 @@ from cache.filter_sql import SAMPLES, Compiler, identifier
 from cache.filters import Filter
 from cache.schema import ERROR_COLUMNS, SAMPLE_COLUMNS
 from cache.selections import LABELLED, WRONG, Counts, compiled, only_row
-from cache.similarity import Likeness, likeness
+from cache.similarity import Likeness, aligned_likeness
+from cache.tables import ON_DISK_ONLY
 
 __all__ = [
     "Counts",
@@ -116,20 +117,23 @@ def sort_key(compiler: Compiler, sort: Sort) -> str:
         FilterError: The run has no such field, method or target.
     """
     if sort.like is not None:
-        return f"(SELECT m.value FROM {LIKENESS} AS m WHERE m.sample = {SAMPLES}.sample)"
+        return f"{LIKENESS}.value"
     if sort.region is not None:
         return compiler.measured(sort.region)
     return compiler.value(sort.field, sort.method, sort.target)
 
 
 def sort_tables(catalog: Catalog, sort: Sort) -> dict[str, pa.Table]:
-    """Return the tables that a sort's expression reads, besides those that its compiler asks for."""
-    return {} if sort.like is None else {LIKENESS: likeness(catalog, sort.like)}
+    """Return the tables that a sort's expression reads beside the samples, besides those that its compiler asks for."""
+    return {} if sort.like is None else {LIKENESS: aligned_likeness(catalog, sort.like)}
 
 
-def order_by(key: str, sort: Sort) -> str:
-    """Return what stands after ORDER BY."""
-    return f"{key} {'DESC' if sort.descending else 'ASC'} NULLS LAST, {SAMPLES}.sample_id ASC"
+def order_by(compiler: Compiler, key: str, sort: Sort) -> str:
+    """Return what stands after ORDER BY; ties are broken by the ids, as the ranks have them."""
+    direction = "DESC" if sort.descending else "ASC"
+    if key == f"{SAMPLES}.{identifier('sample_id')}":
+        return f"{compiler.rank()} {direction}"
+    return f"{key} {direction} NULLS LAST, {compiler.rank()} ASC"
 
 
 def page(
@@ -144,15 +148,12 @@ def page(
         f"{SAMPLES}.sample AS sample, {key} AS sort_value",
         compiler,
         where,
-        f"ORDER BY {order_by(key, order)} LIMIT {max(int(limit), 0)} OFFSET {max(int(offset), 0)}",
-        sort_tables(catalog, order),
+        f"ORDER BY {order_by(compiler, key, order)} LIMIT {max(int(limit), 0)} OFFSET {max(int(offset), 0)}",
+        beside=sort_tables(catalog, order),
     )
-    places = pa.array(range(chosen.num_rows), pa.int64())
     columns = ", ".join(f"s.{identifier(name)}" for name in page_columns(catalog))
-    return catalog.query(
-        f"SELECT {columns}, c.sort_value FROM chosen AS c JOIN samples AS s ON s.sample = c.sample ORDER BY c.place",
-        tables={"chosen": chosen.append_column("place", places)},
-    )
+    rows = catalog.rows_by_position(chosen["sample"].to_pylist(), columns).drop_columns(["sample"])
+    return rows.append_column("sort_value", chosen["sort_value"])
 
 
 def page_columns(catalog: Catalog) -> list[str]:
@@ -167,9 +168,11 @@ def ids(catalog: Catalog, filter_: Filter, sort: Sort | None = None, limit: int 
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
     key = sort_key(compiler, order)
-    tail = f"ORDER BY {order_by(key, order)}" + ("" if limit is None else f" LIMIT {max(int(limit), 0)}")
-    tables = sort_tables(catalog, order)
-    table = catalog.select(f"{SAMPLES}.sample_id AS sample_id", compiler, where, tail, tables)
+    tail = f"ORDER BY {order_by(compiler, key, order)}" + (
+        "" if limit is None else f" LIMIT {max(int(limit), 0)}"
+    )
+    beside = sort_tables(catalog, order)
+    table = catalog.select(f"{SAMPLES}.sample_id AS sample_id", compiler, where, tail, beside=beside)
     return [str(value) for value in table["sample_id"].to_pylist()]
 
 
@@ -196,21 +199,23 @@ def position(catalog: Catalog, filter_: Filter, sort: Sort | None, sample_id: st
     """Tell where a sample stands in a filter's order, and which samples stand before and after it."""
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
-    key = sort_key(compiler, order)
-    window = f"OVER (ORDER BY {order_by(key, order)})"
-    wanted = compiler.bind(sample_id)
-    table = catalog.select(
-        f"s.sample_id AS sample_id, row_number() {window} - 1 AS place, count(*) OVER () AS total, "
-        f"lag(s.sample_id) {window} AS previous, lead(s.sample_id) {window} AS next",
-        compiler,
-        where,
-        f"QUALIFY s.sample_id = {wanted}",
-        sort_tables(catalog, order),
+    tail = f"ORDER BY {order_by(compiler, sort_key(compiler, order), order)}"
+    rows = catalog.select(
+        f"{SAMPLES}.sample AS sample", compiler, where, tail, beside=sort_tables(catalog, order)
     )
-    if not table.num_rows:
-        return Position(None, count(catalog, filter_).n, None, None)
-    row = only_row(table)
-    return Position(row["place"], row["total"], row["previous"], row["next"])
+    samples = rows["sample"].to_numpy()
+    found = catalog.rows_by_id([sample_id], "s.sample")
+    own = found[sample_id]["sample"] if found else None
+    places = [] if own is None else np.flatnonzero(samples == own).tolist()
+    if not places:
+        return Position(None, len(samples), None, None)
+    place = int(places[0])
+    around = [i for i in (place - 1, place + 1) if 0 <= i < len(samples)]
+    names = catalog.rows_by_position([int(samples[i]) for i in around], "s.sample_id")[
+        "sample_id"
+    ].to_pylist()
+    told = dict(zip(around, names, strict=True))
+    return Position(place, len(samples), told.get(place - 1), told.get(place + 1))
 
 
 def confusion(catalog: Catalog, filter_: Filter) -> pa.Table:

@@ -11,7 +11,9 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from cache.errors import RunDamagedError, RunNotFoundError
 from cache.run import Run
@@ -97,3 +99,11 @@ def read_rows(
         return pa.table({})
     joined = pa.concat_tables(tables, promote_options="permissive")
     return joined.take(pa.array(np.argsort(order)))
+
+
+def content_positions(own: pa.ChunkedArray, contents: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return where each text of one column stands in another, −1 where it does not."""
+    # Texts of a million images as Python objects would take a gigabyte: Arrow hashes them where they are.
+    found = pc.index_in(own, contents.combine_chunks()).fill_null(-1)
+    positions: NDArray[np.int64] = found.to_numpy().astype(np.int64)
+    return positions

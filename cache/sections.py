@@ -166,22 +166,21 @@ def _first_rows(
     key = sort_key(compiler, order)
     alike = " AND ".join(f"w.g{i} IS NOT DISTINCT FROM {expression}" for i, expression in enumerate(keys))
     section = f"(SELECT w.section FROM {WANTED} AS w WHERE {alike})"
-    placed = f"row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {order_by(key, order)})"
+    placed = f"row_number() OVER (PARTITION BY {', '.join(keys)} ORDER BY {order_by(compiler, key, order)})"
     sections_ = pa.array(range(wanted.num_rows), pa.int64())
-    tables = {WANTED: wanted.append_column("section", sections_), **sort_tables(catalog, order)}
+    tables = {WANTED: wanted.append_column("section", sections_)}
     chosen = catalog.select(
         f"{SAMPLES}.sample AS sample, {key} AS sort_value, {section} AS section, {placed} AS place",
         compiler,
         f"({where}) AND EXISTS (SELECT 1 FROM {WANTED} AS w WHERE {alike})",
         f"QUALIFY {placed} <= {max(int(tiles), 0)}",
         tables,
+        sort_tables(catalog, order),
     )
     columns = ", ".join(f"s.{identifier(name)}" for name in page_columns(catalog))
-    rows = catalog.query(
-        f"SELECT {columns}, c.sort_value, c.section FROM chosen AS c JOIN samples AS s ON s.sample = c.sample "
-        "ORDER BY c.section, c.place",
-        tables={"chosen": chosen},
-    )
+    chosen = chosen.sort_by([("section", "ascending"), ("place", "ascending")])
+    rows = catalog.rows_by_position(chosen["sample"].to_pylist(), columns).drop_columns(["sample"])
+    rows = rows.append_column("sort_value", chosen["sort_value"]).append_column("section", chosen["section"])
     found: dict[int, list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
         found.setdefault(row.pop("section"), []).append(row)

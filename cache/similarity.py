@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from typing import Literal, get_args
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from cache import held
 from cache.catalog import Catalog
 from cache.errors import FilterError
+from cache.features import aligned_features
 from cache.fields import quote
-from cache.schema import GRID, PROJECTION_SIZE
+from cache.schema import GRID
 
 Kind = Literal["attended", "where", "whole"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 COLUMN = {"attended": "attended", "whole": "penultimate"}
 RERANKED = 128
 """The most alike by their 64-dimensional projections are compared anew by their whole features."""
-CHUNK = 65_536
+BLOCK = 4_096
+"""Samples whose cells are compared at a time."""
 KEPT = 8
 DECIMALS = 5
 
@@ -59,6 +61,14 @@ def likeness(catalog: Catalog, to: Likeness) -> pa.Table:
     return kept.get(to, lambda: _compared(catalog, to))
 
 
+def aligned_likeness(catalog: Catalog, to: Likeness) -> pa.Table:
+    """Return what `likeness` returns with a row for every sample, in their order, NULL where it has none."""
+    rows = likeness(catalog, to)
+    values = np.full(catalog.samples, np.nan)
+    values[rows["sample"].to_numpy()] = rows["value"].to_numpy()
+    return pa.table({"value": pa.array(values, mask=np.isnan(values))})
+
+
 class _Kept:
     """The answers that were asked last: pages of one order are turned one after the other."""
 
@@ -80,12 +90,12 @@ class _Kept:
 
 
 def _compared(catalog: Catalog, to: Likeness) -> pa.Table:
-    found = catalog.query("SELECT sample FROM samples WHERE sample_id = $id LIMIT 1", {"id": to.sample_id})
-    if not found.num_rows:
+    found = catalog.rows_by_id([to.sample_id], "s.sample")
+    if not found:
         raise FilterError(
             f"This run has no image {quote(to.sample_id)}: it may have been renamed or removed since the link was made."
         )
-    own = int(found["sample"][0].as_py())
+    own = int(found[to.sample_id]["sample"])
     values = (
         _shared_attention(catalog, own) if to.kind == "where" else _cosines(catalog, own, COLUMN[to.kind])
     )
@@ -97,53 +107,38 @@ def _compared(catalog: Catalog, to: Likeness) -> pa.Table:
 
 def _shared_attention(catalog: Catalog, own: int) -> NDArray[np.float32]:
     """Return the attention in common with one sample's map, Σ min(p, q) over the 14×14 cells; NaN where undefined."""
-    n = _count(catalog)
+    n = catalog.samples
     values = np.full(n, np.nan, np.float32)
     if not catalog.manifest.methods:
         return values
     maps = held.held_maps(catalog, catalog.source())
     if not maps.defined[own]:
         return values
-    corners = maps.corners.reshape(GRID, GRID, n)
+    mine = np.clip(_cells(maps.corners[:, own : own + 1]), 0.0, None)
     shared = np.zeros(n, np.float32)
-    for row in range(GRID):
-        for column in range(GRID):
-            cell = corners[row, column].copy()
-            if row:
-                cell -= corners[row - 1, column]
-            if column:
-                cell -= corners[row, column - 1]
-            if row and column:
-                cell += corners[row - 1, column - 1]
-            # Differences of sums in single precision leave empty cells a hair beside 0.
-            shared += np.clip(cell, 0, max(float(cell[own]), 0.0))
+    for first in range(0, n, BLOCK):
+        # Differences of sums in single precision leave empty cells a hair beside 0.
+        cells = _cells(maps.corners[:, first : first + BLOCK])
+        shared[first : first + BLOCK] = np.clip(cells, 0.0, mine, out=cells).sum(axis=(0, 1))
+    maps.release()
     values[maps.defined] = np.clip(shared[maps.defined], 0, 1)
     return values
 
 
-@dataclass(frozen=True)
-class _Features:
-    """Unit-length projections aligned with the samples, (n, 64); those of samples without them are 0.
-
-    Attributes:
-        unit: The projections.
-        rows: Row of each sample's image among all of `embeddings`; −1 where its features are unknown.
-    """
-
-    unit: NDArray[np.float16]
-    rows: NDArray[np.int64]
+def _cells(corners: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the cells whose summed-area tables are given, (14, 14, n), from corners (196, n)."""
+    cells = corners.reshape(GRID, GRID, -1).copy()
+    cells[1:] -= corners.reshape(GRID, GRID, -1)[:-1]
+    cells[:, 1:] -= cells[:, :-1].copy()
+    return cells
 
 
 def _cosines(catalog: Catalog, own: int, column: str) -> NDArray[np.float32]:
     """Return the cosine of features with those of one sample; exact for the most alike, never above those for the rest."""
-    features = _features(catalog, column)
-    values = np.full(len(features.rows), np.nan, np.float32)
+    features = aligned_features(catalog, column)
+    values = features.cosines(own)
     if features.rows[own] < 0:
         return values
-    query = features.unit[own].astype(np.float32)
-    for first in range(0, len(values), CHUNK):
-        values[first : first + CHUNK] = features.unit[first : first + CHUNK].astype(np.float32) @ query
-    values[features.rows < 0] = np.nan
     ranked = np.where(np.isfinite(values), values, -np.inf)
     ranked[own] = np.inf
     count = min(RERANKED + 1, int((features.rows >= 0).sum()))
@@ -166,38 +161,9 @@ def _exact(catalog: Catalog, column: str, own: int, rows: NDArray[np.int64]) -> 
     return exact
 
 
-def _features(catalog: Catalog, column: str) -> _Features:
-    kept: _Features | None = catalog.recall(f"aligned features {column}")
-    if kept is not None:
-        return kept
-    n = _count(catalog)
-    unit, rows = np.zeros((n, PROJECTION_SIZE), np.float16), np.full(n, -1, np.int64)
-    table = catalog.read("embeddings", ["content", f"{column}_projection"])
-    if table.num_rows:
-        stored = table[f"{column}_projection"]
-        present = stored.is_valid().to_numpy()
-        values = np.zeros((table.num_rows, PROJECTION_SIZE), np.float32)
-        values[present] = _vectors(stored.drop_null())
-        length = np.linalg.norm(values, axis=1)
-        sound = np.isfinite(length) & (length > 0)
-        index = {content: i for i, content in enumerate(table["content"].to_pylist()) if sound[i]}
-        contents: Sequence[str] = catalog.query("SELECT content FROM samples ORDER BY sample")[
-            "content"
-        ].to_pylist()
-        rows = np.array([index.get(content, -1) for content in contents], np.int64)
-        here = rows >= 0
-        unit[here] = (values[rows[here]] / length[rows[here], None]).astype(np.float16)
-    made: _Features = catalog.remember(f"aligned features {column}", _Features(unit, rows))
-    return made
-
-
 def _vectors(column: pa.ChunkedArray) -> NDArray[np.float32]:
     """Return a column of vectors without NULLs as a matrix."""
     joined = column.combine_chunks()
     values = joined.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
     vectors: NDArray[np.float32] = np.nan_to_num(values.reshape(-1, joined.type.list_size))
     return vectors
-
-
-def _count(catalog: Catalog) -> int:
-    return int(catalog.query("SELECT count(*) AS n FROM samples")["n"][0].as_py())

@@ -20,6 +20,7 @@ from cache.run import find_runs
 from dashboard import preload
 from dashboard.configuration import CONFIG_VARIABLE, configuration_path, read_configuration
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
+from dashboard.index_command import index
 from dashboard.originals import FETCH_VARIABLE
 from dashboard.sharing import add_commands
 
@@ -184,6 +185,7 @@ def _run_streamlit(address: str, port: int) -> None:
 
 
 add_commands(cli, serve_folder, check_port, LOOPBACK)
+cli.command()(index)
 
 
 if __name__ == "__main__":

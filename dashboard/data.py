@@ -17,6 +17,7 @@ import streamlit as st
 
 from cache.catalog import Catalog
 from cache.filters import Filter
+from cache.index import index_stamp
 from cache.locations import Location, Url, located
 from cache.reviews import reviews_path
 from cache.run import Run, Signature, changed, find_runs, signature
@@ -67,8 +68,8 @@ def latest_run(runs: Mapping[str, Location]) -> str | None:
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the run …")
-def _open(path: str, opened: Signature | None, folder: Path | None) -> Catalog:
-    del opened  # only tells generations apart
+def _open(path: str, opened: Signature | None, folder: Path | None, indexes: tuple[str, ...]) -> Catalog:
+    del opened, indexes  # only tell generations apart, and a run from one that has been indexed since
     run = Run.open(path)
     return Catalog(run, reviews_path(run.path, run.manifest, folder))
 
@@ -96,7 +97,7 @@ def open_catalog(path: Location) -> Catalog:
     opened = (
         _believed(("signature", path), lambda: signature(path)) if isinstance(path, Url) else signature(path)
     )
-    return _open(str(path), opened, reviews_folder())
+    return _open(str(path), opened, reviews_folder(), index_stamp(path))
 
 
 class Answers:

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from cache.catalog import Catalog
 from cache.errors import GazelakeError, RunDamagedError, RunNotFoundError, RunSchemaError
 from cache.filter_text import clause
 from cache.filters import Filter
+from cache.index import LARGE_RUN
 from cache.locations import Location
 from cache.manifest import Manifest
 from cache.run import Run
@@ -134,6 +136,16 @@ def run_state(run: Run) -> None:
             f"Files of this run are missing or damaged ({names}{more}), and what they held is not shown; "
             "run the same `explain` command again to compute it anew.",
             icon=":material/broken_image:",
+        )
+
+
+def no_index(catalog: Catalog) -> None:
+    """Tell how a large run becomes fast, where it has no index."""
+    if catalog.index is None and catalog.samples >= LARGE_RUN:
+        st.info(
+            f"This run of {catalog.samples:,} images has no index, so that pages take seconds. Build it once with "
+            f"`python -m dashboard index {catalog.run.path}`; the page then uses it by itself.",
+            icon=":material/bolt:",
         )
 
 

@@ -185,6 +185,7 @@ def page_context() -> PageContext:
         st.stop()
     manifest = catalog.manifest
     notices.run_state(catalog.run)
+    notices.no_index(catalog)
     if not manifest.rows("samples"):
         notices.no_samples(catalog.run)
         st.stop()

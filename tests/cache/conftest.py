@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from cache.catalog import Catalog
+from cache.indexing import build_index
 from cache.run import Run
 from tests.synthetic import make_run
 
@@ -20,8 +22,19 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def catalog(run_path: Path) -> Catalog:
-    return Catalog(Run.open(run_path))
+def indexed_path(run_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of that run with an index beside it."""
+    path = shutil.copytree(run_path, tmp_path_factory.mktemp("runs") / "labelled")
+    build_index(Run.open(path))
+    return path
+
+
+@pytest.fixture(scope="session", params=["memory", "index"])
+def catalog(request: pytest.FixtureRequest, run_path: Path, indexed_path: Path) -> Catalog:
+    """The run, once with its tables in memory and once over its index: both must answer alike."""
+    found = Catalog(Run.open(run_path if request.param == "memory" else indexed_path))
+    assert (found.index is not None) == (request.param == "index")
+    return found
 
 
 @pytest.fixture(scope="session")
