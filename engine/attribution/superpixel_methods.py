@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.schema import Column
+from engine.attribution.designs import importance
 from engine.attribution.fills import FILLS, fill_of
 from engine.attribution.masking import Layout, Score
 from engine.attribution.proposals import FAMILY, SEEDS, Estimate, Proposal, Scene, score_parameter
@@ -137,6 +138,7 @@ def _propose(
     presets=("thorough",),
     columns=COLUMNS,
     trust=("surrogate_r2",),
+    version=2,
 )
 def lime(
     scene: Scene,
@@ -151,7 +153,8 @@ def lime(
 ) -> Proposal:
     """Weights of the ridge regression that the lime package fits on which superpixels were shown."""
     labels = scene.superpixels(superpixels, segments)
-    states = lime_states(int(labels.max()) + 1, samples, sampling, draws)
+    expected = importance(scene.pixels, labels)
+    states = lime_states(len(expected), samples, sampling, draws, expected)
     return _propose(
         scene, labels, states, fill, draws, score,
         lambda scores: lime_fit(states, scores, kernel_width), "surrogate_r2",

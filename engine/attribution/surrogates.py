@@ -6,11 +6,12 @@ Everything here is NumPy on (passes, superpixels) matrices of ones (shown) and z
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.attribution.designs import BLOCK, balanced
 
 ENUMERATED = 10
 """Superpixels up to which Kernel SHAP always asks every subset: 1,024 passes at most."""
@@ -34,53 +35,48 @@ class Surrogate:
     trust: Floats
 
 
-def lime_states(superpixels: int, samples: int, sampling: str, generator: np.random.Generator) -> States:
+def lime_states(
+    superpixels: int,
+    samples: int,
+    sampling: str,
+    generator: np.random.Generator,
+    importance: Floats | None = None,
+) -> States:
     """Return which superpixels each pass of LIME shows, (samples, superpixels); the first shows all.
 
     independent
         Every superpixel is shown with probability ½, as the lime package draws.
     paired
         Passes 2k − 1 and 2k are each other's complement, so that whatever interactions of an even order do to the
-        scores cancels; over the pairs any two superpixels agree as often as they differ, as nearly as the number of
-        pairs allows, so that no weight is estimated from what belongs to another. Every single pass still shows each
-        superpixel with probability ½, so the surrogate is the same in the limit.
+        scores cancels. The pairs are a design of `engine.attribution.designs`: no weight is estimated from what
+        belongs to another, and interactions of three among the superpixels that are expected to matter most disturb
+        the weights little. Every single pass still shows each superpixel with probability ½, so the surrogate is
+        the same in the limit.
+
+    Args:
+        superpixels: How many there are.
+        samples: Passes.
+        sampling: independent or paired.
+        generator: Source of the draws.
+        importance: What paired sampling expects of each superpixel, (superpixels,); without it, at random.
     """
     if sampling == "independent":
         states = generator.integers(0, 2, (samples, superpixels)).astype(bool)
         states[:1] = True
         return states
+    if importance is None:
+        importance = generator.random(superpixels)
+    order = np.argsort(-importance, kind="stable")
     pairs = samples // 2
-    order, flips = generator.permutation(superpixels), generator.integers(0, 2, superpixels).astype(bool)
-    halves = _balanced(superpixels, pairs)[:, order] ^ flips
-    halves = halves[generator.permutation(pairs)]
+    design = balanced(superpixels, min(BLOCK, pairs))
+    blocks = []
+    for start in range(0, pairs, BLOCK):
+        halves = np.empty((min(BLOCK, pairs - start), superpixels), bool)
+        halves[:, order] = design[: len(halves)]
+        blocks.append(halves ^ generator.integers(0, 2, superpixels).astype(bool))
+    halves = np.concatenate(blocks)
     states = np.stack([halves, ~halves], 1).reshape(-1, superpixels)
     return np.concatenate([np.ones((1, superpixels), bool), states])[:samples]
-
-
-@lru_cache(maxsize=256)
-def _balanced(columns: int, rows: int) -> States:
-    """Return a fixed (rows, columns) matrix whose columns, read as ±1, are as good as orthogonal.
-
-    Starting from a random one, each row turns over whichever entry lowers the sum of squared inner products of the
-    columns most, until none does. The sums are whole numbers: the result is the same everywhere.
-    """
-    signs = np.random.default_rng([columns, rows]).choice(np.array([-1, 1]), (rows, columns))
-    products = signs.T @ signs
-    np.fill_diagonal(products, 0)
-    for _ in range(3):
-        for row in signs:
-            for _ in range(columns // 4 + 1):
-                gains = row * (products @ row) - (columns - 1)
-                worst = int(gains.argmax())
-                if gains[worst] <= 0:
-                    break
-                change = -2 * row[worst] * row
-                change[worst] = 0
-                products[worst] += change
-                products[:, worst] += change
-                row[worst] = -row[worst]
-    found: States = signs > 0
-    return found
 
 
 def lime_fit(states: States, scores: Floats, kernel_width: float) -> Surrogate:

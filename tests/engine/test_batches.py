@@ -12,6 +12,7 @@ from torch import nn
 from cache.errors import ModelError
 from engine import batches
 from engine.attribution.activation import ActivationExplainer
+from engine.attribution.perturbation import PerturbationExplainer
 from engine.batches import automatic_batch, free_memory, input_bytes
 from engine.explain import explain
 from engine.models import load_model
@@ -81,6 +82,25 @@ def test_without_memory_half_a_batch_goes_on_with_the_same_rows(tmp_path, monkey
     summary = explain(config(images, tmp_path / "halved", model))
     assert summary.counts.explained == 20
     assert max(sizes) <= 3
+    assert_same_rows(tmp_path / "halved", tmp_path / "whole")
+
+
+def test_memory_that_masked_passes_lack_halves_the_batch_too(tmp_path, monkeypatch):
+    images, model = write_images(tmp_path / "images", 6), write_factory(tmp_path)
+    methods = "gradcam,saliency,rise(masks=20),lime(samples=20)"
+    explain(config(images, tmp_path / "whole", model, methods=methods))
+    usual, budgets = PerturbationExplainer.explain, []
+
+    def little_memory(self, subjects, requests):
+        if subjects.budget > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        budgets.append(subjects.budget)
+        return usual(self, subjects, requests)
+
+    monkeypatch.setattr(PerturbationExplainer, "explain", little_memory)
+    summary = explain(config(images, tmp_path / "halved", model, methods=methods))
+    assert summary.counts.explained == 6
+    assert set(budgets) <= {1, 2, 3}
     assert_same_rows(tmp_path / "halved", tmp_path / "whole")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import captum.attr
 import numpy as np
 import pytest
@@ -78,6 +80,19 @@ def test_gradients_equal_finite_differences_in_float64():
             )
     assert_close(maps_of(network, batch, targets, "saliency"), differences.abs().amax(1))
     assert_close(maps_of(network, batch, targets, "input_x_gradient"), (batch * differences).sum(1))
+
+
+def test_gradients_of_known_networks_equal_finite_differences_in_float64(case):
+    """At a pixel, input × gradient is how fast the score grows with what the pixel's channels are multiplied by."""
+    network, image, step = copy.deepcopy(case[0]).double(), case[1][:1].double(), 1e-6
+    found = maps_of(network, image, torch.tensor([2]), "input_x_gradient")[0]
+    for pixel in found.abs().flatten().topk(6).indices.tolist():
+        row, column = divmod(pixel, found.shape[1])
+        moved = torch.zeros_like(image)
+        moved[0, :, row, column] = step * image[0, :, row, column]
+        with torch.no_grad():
+            difference = (network(image + moved) - network(image - moved))[0, 2] / (2 * step)
+        torch.testing.assert_close(found[row, column], difference, rtol=1e-4, atol=0, check_dtype=False)
 
 
 def test_the_plain_methods_equal_captum(case):
