@@ -137,7 +137,7 @@ def pages(run: Path) -> dict[str, tuple[str, str]]:
     wrong = Filter((Is("correct", False),))
     sample = ids(Catalog(Run.open(run)), wrong, Sort("confidence", True), 1)[0]
     return {
-        "Overview": (f"/?{with_run}", ".st-key-overview_reliability .main-svg"),
+        "Overview": (f"/?{with_run}", ".st-key-overview_reliability .area"),
         "Findings": (f"/findings?{with_run}", "h1"),
         "Browse": (f"/browse?{with_run}", ".tile img"),
         "Region": (f"/region?{with_run}", ".picker"),

@@ -12,6 +12,7 @@ from cache.filters import Filter
 from cache.findings import Finding
 from cache.review_events import Subject
 from dashboard.attention import region_to_param
+from dashboard.components.chart import chart
 from dashboard.data import ask
 from dashboard.figures import look_of
 from dashboard.finding_examples import examples
@@ -28,7 +29,6 @@ from dashboard.finding_words import (
     share_text,
 )
 from dashboard.notices import plain
-from dashboard.outcome_panel import CHART
 from dashboard.review_panel import review_panel
 from dashboard.session import PageContext, open_page
 
@@ -155,11 +155,10 @@ def _tests(context: PageContext, finding: Finding) -> None:
     with st.container(border=True):
         st.subheader("What the tests did")
         st.caption(_tests_words(finding, name))
-        st.plotly_chart(
+        chart(
             trials_figure(shown, name, look_of(st.context.theme.type)),
-            key=f"finding_tests_{finding.key}",
-            config=CHART,
-            alt="How often predictions changed in each test, against its controls, with 95% intervals",
+            f"finding_tests_{finding.key}",
+            "How often predictions changed in each test, against its controls, with 95% intervals",
         )
 
 

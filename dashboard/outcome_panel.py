@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from cache import queries
+from dashboard.components.chart import chart
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, dragged_range, points_of, range_filter
 from dashboard.field_help import field_help
@@ -19,8 +20,6 @@ from dashboard.notices import plain
 from dashboard.outcomes import Separation, separations
 from dashboard.rendering import PALETTE
 from dashboard.session import PageContext, open_page, param, set_params
-
-CHART = {"displayModeBar": False}
 
 
 @st.fragment
@@ -128,13 +127,11 @@ def distribution(
     key: str,
 ) -> None:
     """Draw a distribution; a click on a bar or a dragged range opens its samples in Browse."""
-    event = st.plotly_chart(
+    event = chart(
         distribution_figure(edges, sides, title, look_of(st.context.theme.type)),
-        key=key,
-        on_select="rerun",
-        selection_mode=("points", "box"),
-        config=CHART,
-        alt=f"Distribution of {title}",
+        key,
+        f"Distribution of {title}",
+        picks=True,
     )
     dragged = dragged_range(event)
     points = [point for point in points_of(event) if point.get("customdata")]

@@ -10,10 +10,10 @@ from cache import queries
 from cache.conditions import Condition
 from cache.filters import Filter, OneOf
 from dashboard import attention
+from dashboard.components.chart import chart
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, class_value
 from dashboard.figures import class_rates_figure, look_of
-from dashboard.outcome_panel import CHART
 from dashboard.region_board import narrowed
 from dashboard.session import PageContext, open_page, param, set_params
 
@@ -49,11 +49,10 @@ def by_class(context: PageContext, filter_: Filter, condition: Condition) -> Non
         left, right = st.columns([6, 7], gap="medium")
         with left:
             if labelled:
-                st.plotly_chart(
+                chart(
                     class_rates_figure(rates, look_of(st.context.theme.type)),
-                    key="region_classes",
-                    config=CHART,
-                    alt="Error rate of each class in the region and in the rest",
+                    "region_classes",
+                    "Error rate of each class in the region and in the rest",
                 )
                 if len(rows) > CLASSES_DRAWN:
                     st.caption(

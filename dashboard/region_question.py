@@ -16,13 +16,13 @@ from cache.queries import MeanMap
 from cache.regions import Region, percent
 from dashboard import attention
 from dashboard.attention import AT_LEAST, AT_MOST, MORE
+from dashboard.components.chart import chart, picked
 from dashboard.data import ask
 from dashboard.drilldown import points_of
 from dashboard.figures import look_of, mass_figure
 from dashboard.intervals import wilson
 from dashboard.method_choice import method_title
 from dashboard.notices import plain
-from dashboard.outcome_panel import CHART
 from dashboard.region_board import LEAST_POINTS, Question, others
 from dashboard.session import PageContext, param, set_params
 
@@ -172,7 +172,7 @@ def distribution(
     measure = question.measure(region)
     histogram = ask(context.catalog, attention.mass_histogram, filter_, measure)
     contrast = isinstance(measure, RegionContrast)
-    st.plotly_chart(
+    chart(
         mass_figure(
             histogram.edges,
             histogram.counts,
@@ -181,11 +181,9 @@ def distribution(
             look_of(st.context.theme.type),
             "difference of attention in the region" if contrast else "attention in the region",
         ),
-        key="region_mass",
-        on_select=_choose_share,
-        selection_mode="points",
-        config=CHART,
-        alt="How the attention in the region is distributed over the selection",
+        "region_mass",
+        "How the attention in the region is distributed over the selection",
+        on_pick=_choose_share,
     )
     assert mean.p is not None
     inside = float((mean.p * region.coverage()).sum())
@@ -196,7 +194,7 @@ def distribution(
 
 
 def _choose_share() -> None:
-    for point in points_of(st.session_state["region_mass"]):
+    for point in points_of(picked("region_mass")):
         if point.get("customdata"):
             edge = float(point["customdata"][1 if param("op") == AT_MOST else 0])
             set_params(share=f"{round(100 * min(max(edge, 0.0), 1.0), 1):g}")

@@ -12,6 +12,7 @@ from cache.filters import Filter
 from cache.queries import MeanMap
 from dashboard import attention
 from dashboard.agreement_figure import agreement_figure, arranged, marks, same_words
+from dashboard.components.chart import chart
 from dashboard.components.gallery import Gallery, Group, Tile, encoded
 from dashboard.data import ask
 from dashboard.figures import look_of
@@ -24,7 +25,6 @@ from dashboard.method_choice import (
     source_pickers,
 )
 from dashboard.notices import notices_of_run, plain, told
-from dashboard.outcome_panel import CHART
 from dashboard.rendering import data_url, image_bytes
 from dashboard.session import TARGETS, PageContext, link_to, open_page, page_context
 
@@ -75,14 +75,12 @@ def _side_by_side(context: PageContext, filter_: Filter, labelled: bool) -> None
     if same:
         st.caption(plain(same))
     with st.container(horizontal=True, gap="large"):
-        st.plotly_chart(
+        chart(
             agreement_figure(
                 agreement, titles, family_titles(context.manifest), groups, look_of(st.context.theme.type)
             ),
-            key="methods_agreement",
-            width="content",
-            config=CHART,
-            alt="Agreement between methods: rank correlations from −1 to 1",
+            "methods_agreement",
+            "Agreement between methods: rank correlations from −1 to 1",
         )
         _ranking(titles, others)
 

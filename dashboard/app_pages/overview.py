@@ -12,6 +12,7 @@ from cache import queries
 from cache.errors import RunDamagedError
 from cache.fields import class_titles
 from cache.filters import Filter, Is
+from dashboard.components.chart import chart
 from dashboard.confusions import confusion_view
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, class_filter, pair_filter, points_of, range_filter
@@ -19,7 +20,7 @@ from dashboard.figures import Side, confusion_figure, look_of, reliability_figur
 from dashboard.finding_summary import summary_of, summary_panel
 from dashboard.intervals import wilson
 from dashboard.notices import empty_selection, notices_of_run, plain
-from dashboard.outcome_panel import CHART, attention_panel, distribution
+from dashboard.outcome_panel import attention_panel, distribution
 from dashboard.provenance import failures, provenance
 from dashboard.rendering import PALETTE
 from dashboard.session import PageContext, open_page, page_context, param, set_filter, set_params
@@ -178,13 +179,11 @@ def _confusion(context: PageContext) -> None:
         st.caption(
             f"All {view.errors:,} errors; each row adds up to its class. Click a cell for its samples."
         )
-    event = st.plotly_chart(
+    event = chart(
         confusion_figure(view, look_of(st.context.theme.type)),
-        key="overview_confusion",
-        on_select="rerun",
-        selection_mode="points",
-        config=CHART,
-        alt="Confusion matrix: true classes down, predicted classes across",
+        "overview_confusion",
+        "Confusion matrix: true classes down, predicted classes across",
+        picks=True,
     )
     for point in points_of(event):
         truth, called = point["customdata"][:2]
@@ -294,13 +293,11 @@ def _reliability(context: PageContext) -> None:
         "Diamonds are what was promised. Click a bar for its samples.",
         help=f"Accuracy with 95% Wilson intervals in {len(n)} bins of confidence; a diamond is a bin's mean confidence.",
     )
-    event = st.plotly_chart(
+    event = chart(
         reliability_figure(low, high, n, confidence, right, look_of(st.context.theme.type)),
-        key="overview_reliability",
-        on_select="rerun",
-        selection_mode="points",
-        config=CHART,
-        alt=f"Accuracy against confidence; expected calibration error {calibration:.3f}",
+        "overview_reliability",
+        f"Accuracy against confidence; expected calibration error {calibration:.3f}",
+        picks=True,
     )
     for point in points_of(event):
         if point.get("customdata"):

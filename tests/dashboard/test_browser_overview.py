@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlparse
 
 import pytest
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, expect
 
 from cache import queries
 from cache.catalog import Catalog
@@ -21,13 +21,13 @@ def catalog(runs: Any) -> Catalog:
 
 def visit(page: Page, served: str, run: str = "animals", **params: str) -> None:
     page.goto(f"{served}/?{urlencode({'run': run, **params})}")
-    page.wait_for_function("document.querySelectorAll('.js-plotly-plot .nsewdrag').length >= 2")
+    expect(page.locator(".chart .area")).to_have_count(3)
     page.wait_for_function("document.querySelectorAll('[data-testid=stSkeleton]').length === 0")
     page.wait_for_timeout(600)
 
 
 def plot(page: Page, key: str) -> Locator:
-    area = page.locator(f"[class*='st-key-{key}'] .nsewdrag").first
+    area = page.locator(f"[class*='st-key-{key}'] .area").first
     area.scroll_into_view_if_needed()
     page.wait_for_timeout(300)
     return area

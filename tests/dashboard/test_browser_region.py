@@ -144,10 +144,10 @@ def test_snapping_keeps_to_the_grid(browser_page: Page, served: str) -> None:
 
 def test_a_bar_of_the_histogram_sets_the_share(browser_page: Page, served: str) -> None:
     start(browser_page, served, region=attention.region_to_param(PRESETS["bottom_left"]), share="5")
-    area = browser_page.locator(".st-key-region_mass .nsewdrag").first
+    area = browser_page.locator(".st-key-region_mass .area").first
     box = area.bounding_box()
     assert box is not None
-    bars = browser_page.locator(".st-key-region_mass .bars .point path").all()
+    bars = browser_page.locator(".st-key-region_mass .bars rect").all()
     tall = max(
         (bar.bounding_box() for bar in bars),
         key=lambda b: b["height"] if b and b["x"] > box["x"] + 0.3 * box["width"] else -1,

@@ -74,7 +74,7 @@ def test_every_finding_has_its_page_and_its_link(open_page: OpenPage, found: Fin
     assert not app.exception
     said = page_text(app)
     assert f'gl-finding-title">{finding.title}' in said
-    drawn = len(app.get("plotly_chart"))
+    drawn = sum(one.proto.component_name == "gazelake_chart" for one in app.get("bidi_component"))
     assert drawn == (finding.verdict != "untested")
     assert ("What the tests did" in said) == bool(drawn)
     assert any(b.key == "finding_region" for b in app.button) == (finding.box is not None)
