@@ -44,13 +44,14 @@ def grouping_of_url(context: PageContext) -> str | None:
 
 @st.fragment
 @told()
-def gallery_view(context: PageContext, number: int, size: int) -> None:
+def gallery_view(context: PageContext, number: int, size: int, pages: int) -> None:
     """Draw one page of the selection.
 
     Args:
         context: The page's context.
         number: Of the page, from 1.
         size: Samples a page.
+        pages: How many pages there are.
     """
     choices = numbers(context)
     key, sort = sort_of_url(context, choices)
@@ -60,7 +61,12 @@ def gallery_view(context: PageContext, number: int, size: int) -> None:
         return value_text(choices, key, row["sort_value"]) or str(row["sample_id"])
 
     gallery = sample_gallery(context, rows, note, tagging(context, rows), **kept_params())
-    gallery = replace(gallery, similar=_find_similar)
+    gallery = replace(
+        gallery,
+        similar=_find_similar,
+        turns=(number > 1, number < pages),
+        turn=lambda step: _turn(number + step),
+    )
     opened = gallery.mount("gallery", context.method)
     selected_bar(context, gallery, rows, "gallery")
     if opened:
@@ -119,6 +125,10 @@ def _facts(section: Section) -> str:
         told_of = "" if section.error_rate is None else " · all wrong" if section.wrong else " · all right"
         return images + told_of
     return f"{images} · error rate {percent_text(section.error_rate, 1)} ({section.wrong:,} wrong)"
+
+
+def _turn(number: int) -> None:
+    set_params(page=None if number == 1 else str(number))
 
 
 def _find_similar(sample_id: str) -> None:

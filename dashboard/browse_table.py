@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -13,12 +14,13 @@ from cache import profiles, queries
 from cache.fields import class_title, sample_fields
 from cache.schema import META_PREFIX
 from dashboard.data import ask
+from dashboard.drilldown import cell_of
 from dashboard.filter_fields import Choice, numbers
 from dashboard.likeness import LIKENESS_KEY
 from dashboard.notices import told
 from dashboard.ordering import REGION_KEY, kept_params, sort_of_url
 from dashboard.session import PageContext, open_page, param, set_params
-from dashboard.tiles import pictures
+from dashboard.tiles import pictures, sample_gallery
 
 USUAL = ("label", "pred", "confidence")
 PICTURE, SAMPLE, OUTCOME = "picture", "sample_id", "outcome"
@@ -26,6 +28,8 @@ OUTCOMES = {True: "✓ right", False: "✗ wrong", None: "– unlabelled"}
 ROW_HEIGHT = 52
 HEADER_HEIGHT = 38
 MOST_HEIGHT = 760
+LOWER_HEIGHT = 38 + 52 * 8
+"""Of a table above the images of its ticked rows."""
 Field = tuple[str, str | None, str | None]
 
 
@@ -86,31 +90,39 @@ def table_view(context: PageContext, number: int, size: int) -> None:
     if (key in choices or key in (REGION_KEY, LIKENESS_KEY)) and key not in columns:
         columns.append(key)
     frame = _frame(context, rows, columns, choices)
+    table = f"table_{number}_{size}_{param('sort')}_{param('similar')}"
+    marked = [at for at in _rows(st.session_state.get(table)) if at < len(rows)]
     event = st.dataframe(
         frame,
-        key=f"table_{number}_{size}_{param('sort')}_{param('similar')}",
+        key=table,
         hide_index=True,
         row_height=ROW_HEIGHT,
-        height=min(MOST_HEIGHT, HEADER_HEIGHT + ROW_HEIGHT * len(frame)),
+        height=min(LOWER_HEIGHT if marked else MOST_HEIGHT, HEADER_HEIGHT + ROW_HEIGHT * len(frame)),
         column_config=_config(context, columns, choices),
         on_select="rerun",
-        selection_mode=["single-row", "single-cell"],
+        selection_mode=["multi-row", "single-cell"],
         alt="The samples of the selection, one a row",
     )
-    st.caption(
-        "Click a row to open its sample. A heading sorts the page alone; *Sort by* sorts the whole selection."
+    cell = cell_of(event)
+    if cell is not None and cell[0] < len(rows):
+        open_page("sample", id=rows[cell[0]]["sample_id"], **kept_params())
+    if not marked:
+        st.caption(
+            "Click a cell to open its sample, tick rows to see them side by side. A heading sorts the page alone; *Sort by* "
+            "sorts the whole selection."
+        )
+        return
+    gallery = sample_gallery(
+        context, [rows[at] for at in marked], lambda row: str(row[SAMPLE]), **kept_params()
     )
-    chosen = _clicked(event)
-    if chosen is not None and chosen < len(rows):
-        open_page("sample", id=rows[chosen]["sample_id"], **kept_params())
+    opened = replace(gallery, layout="fixed").mount("table_marked", context.method)
+    if opened:
+        open_page("sample", id=opened, **kept_params())
 
 
-def _clicked(event: Any) -> int | None:
-    """Return the row that a selection of rows or cells is in."""
-    selection = event.selection
-    if selection.get("rows"):
-        return int(selection["rows"][0])
-    return int(selection["cells"][0][0]) if selection.get("cells") else None
+def _rows(state: Any) -> list[int]:
+    """Return the rows that are ticked."""
+    return [int(at) for at in state.selection.get("rows", [])] if state is not None else []
 
 
 def _frame(

@@ -48,7 +48,7 @@ def label_text(name: object, longest: int | None = None) -> str:
     return html.escape(text, quote=False)
 
 
-def _rows(*columns: ArrayLike) -> list[list[float]]:
+def rows_of(*columns: ArrayLike) -> list[list[float]]:
     """Return columns as rows; lists, since typed arrays come back from a click as something else."""
     return [list(row) for row in np.column_stack(columns).tolist()]
 
@@ -183,7 +183,7 @@ def reliability_figure(
             lower[filled], upper[filled], n[filled], mean[filled], *accuracy, strict=True
         )
     ]
-    edges = _rows(lower[filled], upper[filled])
+    edges = rows_of(lower[filled], upper[filled])
     figure.add_scatter(
         x=[0, 1],
         y=[0, 1],
@@ -272,7 +272,7 @@ def distribution_figure(edges: ArrayLike, sides: Sequence[Side], title: str, loo
             y=n / max(float(n.sum()), 1.0),
             width=width,
             marker={"color": side.colour, "opacity": 0.55, "line": {"width": 0}},
-            customdata=_rows(bounds[:-1], bounds[1:], n),
+            customdata=rows_of(bounds[:-1], bounds[1:], n),
             hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br><b>%{customdata[2]:,}</b> "
             f"{side.name} (%{{y:.1%}} of them)<extra></extra>",
         )
@@ -323,7 +323,7 @@ def mass_figure(
         y=n,
         width=np.diff(bounds) * 0.96,
         marker={"color": [PALETTE.right if hit else PALETTE.neutral for hit in asked], "line": {"width": 0}},
-        customdata=_rows(bounds[:-1], bounds[1:]),
+        customdata=rows_of(bounds[:-1], bounds[1:]),
         hovertemplate="%{customdata[0]:.0%} to %{customdata[1]:.0%}<br><b>%{y:,}</b> samples<extra></extra>",
     )
     figure.add_vline(x=share, line={"color": look.text, "width": 2})
@@ -373,7 +373,7 @@ def class_rates_figure(rates: ClassRates, look: Look) -> go.Figure:
                 "thickness": 1.5,
                 "width": 0,
             },
-            customdata=_rows(wrong, counts, interval.low, interval.high),
+            customdata=rows_of(wrong, counts, interval.low, interval.high),
             hovertemplate=f"{name}: <b>%{{x:.1%}}</b> wrong (%{{customdata[0]:,}} of %{{customdata[1]:,}})<br>"
             "95% interval %{customdata[2]:.1%} to %{customdata[3]:.1%}<extra></extra>",
         )

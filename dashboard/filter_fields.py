@@ -14,11 +14,14 @@ from cache import queries
 from cache.fields import Kind, sample_fields
 from cache.filters import Is, OneOf, Range, Text
 from cache.schema import META_PREFIX, SAMPLE_FIELDS, Field
+from dashboard.components.chart import chart
 from dashboard.data import ask
 from dashboard.field_help import field_help
+from dashboard.figures import look_of
 from dashboard.notices import plain
 from dashboard.object_conditions import object_conditions
 from dashboard.session import TARGETS, PageContext, update_filter
+from dashboard.spark_figure import spark_figure
 
 STEPS = 200
 MOST_VALUES = 200
@@ -190,6 +193,15 @@ def _range(context: PageContext, choice: Choice) -> None:
             st.session_state[_OPENED] = [*st.session_state[_OPENED], choice.key]
         update_filter(choice.key, condition)
 
+    if choice.kind == "number":
+        rest = context.filter.without(choice.key)
+        shape = ask(context.catalog, queries.histogram, rest, choice.field.name, method, target)
+        look = look_of(st.context.theme.type)
+        chart(
+            spark_figure(shape.edges, shape.counts, bounds, look),
+            f"filter_{choice.key}_shape",
+            f"How {choice.field.title} is distributed over the rest of the selection",
+        )
     unit = f" ({choice.field.unit})" if choice.field.unit else ""
     st.slider(
         plain(f"{choice.field.title}{unit}"),

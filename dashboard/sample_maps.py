@@ -25,6 +25,8 @@ from dashboard.superpixels import strongest, superpixel_html, superpixel_picture
 from dashboard.tiles import gallery_methods, is_signed, outcome_mark
 
 LARGE, CARD = 200, 150
+LARGEST = 1_000
+"""Width to which the toolbar enlarges: one picture then takes all the room there is."""
 LARGE_CELLS, CARD_CELLS = 96, 56
 """Cells a side at most of the maps that are shown large and of those on cards."""
 PICTURES = {"original": "On the original", "view": "On the model's view"}
@@ -115,6 +117,7 @@ def large_maps(context: PageContext, row: Row, attributions: Sequence[Attributio
         context.manifest.default_method,
         layout="fit",
         size=LARGE,
+        largest=LARGEST,
         families=family_titles(context.manifest),
         shapes={"object": path} if path else {},
         shape_source=source,

@@ -57,7 +57,10 @@ _FINDINGS = f"""
 """
 _RULES = f"""
 :root {{ --gl-right: {PALETTE.right}; --gl-wrong: {PALETTE.wrong}; --gl-neutral: {PALETTE.neutral}; }}
-.stMainBlockContainer {{ padding: 1.6rem 2.2rem 3rem; max-width: none; }}
+.stMainBlockContainer {{ padding: 1rem 2.2rem 3rem; max-width: none; }}
+.stMainBlockContainer > .stVerticalBlock {{ gap: .65rem; }}
+.st-key-filter_bar [data-testid="stWidgetLabel"], .st-key-order [data-testid="stWidgetLabel"] {{ min-height: 1.1rem; margin-bottom: .1rem; }}
+.st-key-filter_bar [data-testid="stWidgetLabel"] p, .st-key-order [data-testid="stWidgetLabel"] p {{ font-size: .82rem; line-height: 1.2; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
 .stAppHeader div, .stAppHeader header {{ pointer-events: none; }}
 .stAppHeader button, .stAppHeader a, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}

@@ -93,7 +93,10 @@ def show() -> None:
     else:
         pages = math.ceil(total / size)
         number = page_of_url(pages)
-        (table_view if view == "table" else gallery_view)(context, number, size)
+        if view == "table":
+            table_view(context, number, size)
+        else:
+            gallery_view(context, number, size, pages)
         first = (number - 1) * size + 1
         last = min(first + size - 1, total)
         _pages(number, pages, f"{number_text(first)}–{number_text(last)} of {number_text(total)}")
@@ -115,7 +118,8 @@ def _views(view: str) -> None:
 
 def _order(context: PageContext, size: int, total: int, view: str) -> None:
     widths = [1.6, 1.75, 2.05, 4.0, 1.7] if view == "map" else [2.2, 1.6, 2.3, 1.7, 0.9, 1.6]
-    columns = st.columns(widths, vertical_alignment="bottom", gap="small")
+    with st.container(key="order"):
+        columns = st.columns(widths, vertical_alignment="bottom", gap="small")
     by, down, target, third = columns[:4]
     _sorting(context, by, down)
     _target(context, target)

@@ -29,7 +29,7 @@ from dashboard.tiles import sample_gallery
 
 NEAREST = 12
 SMALL = 112
-FEW_METHODS = 6  # so many find room beside what the model said; more have the whole width
+FEW_METHODS = 9  # so many find room beside what the model said; more have the whole width
 Row = Mapping[str, Any]
 
 

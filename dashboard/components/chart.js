@@ -85,12 +85,13 @@ class Chart {
     const [across, down] = [ids.filter((id) => id[0] === "x"), ids.filter((id) => id[0] === "y")].map((list) => list.map((id) => this.axes[id]));
     const titled = (axis) => (axis.given.title?.text ? 20 : 0);
     const left = Math.max(...down.map((axis) => Math.max(0, ...axis.ticks(height).map(([, text]) => widthOf(text, axis.size, this.family))) + titled(axis))) + PAD + 4;
-    const right = width - Math.max(margin.r || 8, 10);
-    let [top, bottom] = [margin.t ?? 8, height - 4];
+    const bare = across.every((axis) => axis.given.visible === false);
+    const right = width - (bare ? 8 : Math.max(margin.r || 8, 10));
+    let [top, bottom] = [bare ? 2 : margin.t ?? 8, height - 2];
     for (const axis of across) {
       const turned = (Math.abs(axis.given.tickangle || 0) * Math.PI) / 180;
       const longest = Math.max(0, ...axis.ticks((right - left) * (axis.domain[1] - axis.domain[0])).map(([, text]) => widthOf(text, axis.size, this.family)));
-      axis.room = (turned ? longest * Math.sin(turned) + axis.size * 0.7 : axis.size + 4) + PAD;
+      axis.room = bare ? 0 : (turned ? longest * Math.sin(turned) + axis.size * 0.7 : axis.size + 4) + PAD;
       if (axis.given.side === "top") top = Math.max(top, axis.room + titled(axis) + 2);
       else bottom = Math.min(bottom, height - axis.room - titled(axis));
     }

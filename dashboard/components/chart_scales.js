@@ -46,7 +46,7 @@ function niceTicks(low, high, wanted) {
   const rough = (high - low) / Math.max(wanted, 1);
   if (!(rough > 0)) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.999);
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough * 0.7);
   const found = [];
   for (let at = Math.ceil(low / step - 1e-6); at * step <= high + step * 1e-6; at++) found.push(at * step);
   return found;
@@ -99,6 +99,7 @@ class Axis {
   }
 
   ticks(length) {
+    if (this.given.visible === false) return [];
     if (this.given.tickvals) return this.given.tickvals.map((value, at) => [value, String(this.given.ticktext?.[at] ?? value)]);
     const [low, high] = [Math.min(this.low, this.high), Math.max(this.low, this.high)];
     const wanted = Math.min(this.given.nticks || 12, Math.max(2, Math.floor(length / (this.horizontal ? 62 : 42))));

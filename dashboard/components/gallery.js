@@ -3,82 +3,13 @@
 
 const instances = new WeakMap();
 const SVG = "http://www.w3.org/2000/svg";
-const SIDE = 128; // pixels of the longer side of a coloured map; CSS stretches it over the image
-const SETTLE = 300; // milliseconds without a change before the server learns of the view, for the URL
+const FOLLOW = "gazelake-view";
+const LATER = 1200; // milliseconds after something else was pressed until the server is told of the view
+const SETTLE = 300; // milliseconds without a change before the view stands in the address
 
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function bytes(base64) {
-  const text = atob(base64);
-  const out = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i);
-  return out;
-}
-
-// Keys' cubic convolution (a = −0.5), cell centres at half steps, edges repeated: as the server draws it.
-const weightCache = new Map();
-function weights(cells, pixels) {
-  const key = cells * 4096 + pixels;
-  if (weightCache.has(key)) return weightCache.get(key);
-  const table = new Float32Array(pixels * cells);
-  for (let p = 0; p < pixels; p++) {
-    const centre = ((p + 0.5) * cells) / pixels - 0.5;
-    for (let k = Math.floor(centre) - 1; k <= Math.floor(centre) + 2; k++) {
-      const d = Math.abs(centre - k);
-      const w = d < 1 ? 1.5 * d ** 3 - 2.5 * d ** 2 + 1 : d < 2 ? -0.5 * d ** 3 + 2.5 * d ** 2 - 4 * d + 2 : 0;
-      table[p * cells + Math.min(cells - 1, Math.max(0, k))] += w;
-    }
-  }
-  weightCache.set(key, table);
-  return table;
-}
-
-// A signed map's bytes lie about ZERO: its colour says which way, and its opacity how far from nothing.
-const ZERO = 128;
-function paint(canvas, map, tables, floor) {
-  const [height, width, values, signed] = map;
-  const colours = signed ? tables.signed : tables.plain;
-  const scale = SIDE / Math.max(height, width);
-  const h = Math.max(1, Math.round(height * scale));
-  const w = Math.max(1, Math.round(width * scale));
-  const across = weights(width, w);
-  const down = weights(height, h);
-  const rows = new Float32Array(height * w);
-  for (let y = 0; y < height; y++)
-    for (let x = 0; x < w; x++) {
-      let sum = 0;
-      for (let k = 0; k < width; k++) sum += across[x * width + k] * values[y * width + k];
-      rows[y * w + x] = sum;
-    }
-  canvas.width = w;
-  canvas.height = h;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(w, h);
-  for (let y = 0; y < h; y++)
-    for (let x = 0; x < w; x++) {
-      let sum = 0;
-      for (let k = 0; k < height; k++) {
-        const weight = down[y * height + k];
-        if (weight !== 0) sum += weight * rows[k * w + x];
-      }
-      const v = Math.min(255, Math.max(0, Math.round(sum)));
-      const at = (y * w + x) * 4;
-      image.data[at] = colours[v * 3];
-      image.data[at + 1] = colours[v * 3 + 1];
-      image.data[at + 2] = colours[v * 3 + 2];
-      const strength = signed ? Math.min(1, Math.abs(v - ZERO) / (255 - ZERO)) : v / 255;
-      image.data[at + 3] = Math.round(255 * (floor + (1 - floor) * strength));
-    }
-  context.putImageData(image, 0, 0);
-}
-
-class Gallery {
+class Gallery extends Reviewing {
   constructor(root) {
+    super();
     this.root = root;
     this.view = { overlay: true, opacity: 70, method: "", size: 150, object: true };
     this.serial = null;
@@ -88,7 +19,9 @@ class Gallery {
     this.timer = null;
     this.chosen = new Set();
     this.anchor = null;
+    this.pending = this.asked = false;
     this.build();
+    this.watch();
   }
 
   build() {
@@ -143,100 +76,10 @@ class Gallery {
     root.onkeydown = (event) => this.key(event);
   }
 
-  // What "t" opens: one line at the foot of the window, so that hands stay on the keyboard.
-  tagPrompt() {
-    const box = element("form", "prompt");
-    box.hidden = true;
-    this.promptText = element("label", "");
-    this.promptInput = element("input");
-    Object.assign(this.promptInput, { type: "text", maxLength: 100, placeholder: "tag", autocomplete: "off" });
-    this.promptInput.setAttribute("aria-label", "Tag");
-    this.suggestions = element("div", "suggestions");
-    this.promptInput.oninput = () => this.suggest();
-    box.onsubmit = (event) => { event.preventDefault(); this.sendTag(this.promptInput.value); };
-    box.onkeydown = (event) => {
-      event.stopPropagation();
-      if (event.key === "Escape") this.endTag();
-    };
-    box.append(this.promptText, this.promptInput, this.suggestions, element("span", "keys", "enter adds it · esc leaves"));
-    return box;
-  }
-
-  tagged() {
-    const focused = this.tiles[this.focus]?.node.dataset.id;
-    return this.chosen.size ? [...this.chosen] : focused ? [focused] : [];
-  }
-
-  startTag() {
-    const ids = this.tagged();
-    if (!this.data.reviewing || !ids.length) return;
-    const refusal = this.data.reviewing.refusal;
-    this.promptText.textContent = refusal || (ids.length === 1 ? "Tag this image" : `Tag ${ids.length} images`);
-    for (const node of [this.promptInput, this.suggestions, this.prompt.lastChild]) node.style.display = refusal ? "none" : "";
-    this.prompt.hidden = false;
-    this.promptInput.value = "";
-    this.suggest();
-    if (!refusal) this.promptInput.focus();
-  }
-
-  suggest() {
-    const typed = this.promptInput.value.trim().toLowerCase();
-    const fitting = this.data.reviewing.tags.filter((tag) => tag.toLowerCase().includes(typed) && tag.toLowerCase() !== typed);
-    this.suggestions.replaceChildren(...fitting.slice(0, 6).map((tag) => {
-      const button = element("button", "", tag);
-      button.type = "button";
-      button.onclick = () => this.sendTag(tag);
-      return button;
-    }));
-  }
-
-  sendTag(text) {
-    const ids = this.tagged();
-    if (!text.trim() || !ids.length) return;
-    this.tag({ ids, tag: text.trim() });
-    this.status.textContent = `tagged ${ids.length}: ${text.trim()}`;
-    this.endTag();
-  }
-
-  endTag() {
-    this.prompt.hidden = true;
-    this.rove(true);
-  }
-
-  choose(ids) {
-    this.chosen = ids;
-    if (!ids.size) this.anchor = null;
-    this.showChosen();
-    clearTimeout(this.choosingTimer);
-    this.choosingTimer = setTimeout(() => this.root.isConnected && this.select([...this.chosen]), 150);
-  }
-
-  showChosen() {
-    for (const tile of this.tiles) tile.node.classList.toggle("chosen", this.chosen.has(tile.node.dataset.id));
-    this.root.classList.toggle("some", this.chosen.size > 0);
-    this.clear.textContent = `${this.chosen.size} selected ✕`;
-    this.clear.title = "Select nothing (esc)";
-    this.clear.style.display = this.chosen.size ? "" : "none";
-  }
-
-  toggle(index, range) {
-    const ids = new Set(this.chosen);
-    if (range && this.anchor !== null && this.anchor < this.tiles.length) {
-      const [low, high] = [Math.min(this.anchor, index), Math.max(this.anchor, index)];
-      for (const tile of this.tiles.slice(low, high + 1)) ids.add(tile.node.dataset.id);
-    } else {
-      const id = this.tiles[index].node.dataset.id;
-      if (!ids.delete(id)) ids.add(id);
-      this.anchor = index;
-    }
-    this.focus = index;
-    this.rove(false);
-    this.choose(ids);
-  }
-
   fillHint() {
     const keys = [["arrows", "move"], ["space", "attention"], ["1–9", "method"], ["enter", "open"]];
-    if (this.data.reviewing) keys.push(["t", "tag"], ["x", "select"]);
+    if (this.data.turns.some(Boolean)) keys.push(["page ↑↓", "turn the page"]);
+    if (this.data.reviewing) keys.push(["t", "tag"], ["x", "select"], ["a", "all"]);
     if (this.data.similar) keys.push(["s", "find similar"]);
     this.hint.replaceChildren();
     for (const [key, text] of keys) {
@@ -291,11 +134,12 @@ class Gallery {
       this.data = data;
     }
     this.apply(true);
+    if (this.pending) this.writeAddress();
   }
 
   fill() {
     const { data } = this;
-    const focused = this.root.getRootNode().activeElement?.classList.contains("tile");
+    const focused = this.turned || this.root.getRootNode().activeElement?.classList.contains("tile");
     this.bar.hidden = !data.toolbar && !data.legend;
     this.bar.classList.toggle("bare", !data.toolbar);
     this.hint.hidden = !data.toolbar || !data.groups.some((group) => group.tiles.some((tile) => tile.href));
@@ -303,11 +147,13 @@ class Gallery {
     this.fillScale(this.signedScale, this.tables.signed);
     this.objectLabel.style.display = Object.keys(data.shapes).length ? "" : "none";
     this.objectLabel.title = data.shapeSource ? `The object's outline, from ${data.shapeSource}` : "";
+    this.size.max = data.largest;
     this.sizeLabel.style.display = data.layout === "sheet" ? "none" : "";
     this.fillMethods(data.methods);
     this.fillHint();
     this.choosingLabel.style.display = data.reviewing ? "" : "none";
-    const marked = this.root.getRootNode().activeElement?.dataset?.id;
+    const marked = this.turned ? null : this.root.getRootNode().activeElement?.dataset?.id;
+    this.turned = false;
     this.tiles = [];
     const arranged = ["cards", "sheet"].includes(data.layout)
       ? `groups ${data.layout}`
@@ -369,6 +215,7 @@ class Gallery {
     for (const tile of group.tiles) {
       const item = element("li");
       item.append(this.tile(tile));
+      if (this.data.reviewing && tile.href) item.append(this.check(this.tiles.length - 1));
       if (this.data.similar && tile.href) item.append(this.like(tile));
       list.append(item);
     }
@@ -376,7 +223,17 @@ class Gallery {
     return box;
   }
 
-  // Beside the tile, which is a link: a button within one is none. From the keyboard it is "s".
+  // Beside the tile, which is a link: a button within one is none. From the keyboard it is "x".
+  check(index) {
+    const button = element("button", "check", "✓");
+    button.title = "Select (x); with shift, all from the last one on";
+    button.setAttribute("aria-label", `Select ${this.tiles[index].node.dataset.id}`);
+    button.tabIndex = -1;
+    button.onclick = (event) => this.toggle(index, event.shiftKey);
+    return button;
+  }
+
+  // The same for "s".
   like(tile) {
     const button = element("button", "like", "≈");
     button.title = "Find similar images (s)";
@@ -472,11 +329,57 @@ class Gallery {
     return caption;
   }
 
+  // Another method may change more on the page than the maps. Everything else is the browser's own affair: it goes into the
+  // address at once, and the server learns of it with the next thing that somebody does elsewhere on the page.
   set(change) {
     Object.assign(this.view, change);
     this.apply("method" in change);
+    this.pending = true;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.root.isConnected && this.send({ ...this.view }), SETTLE);
+    this.timer = setTimeout(() => ("method" in change || this.asked ? this.flush() : this.writeAddress()), SETTLE);
+    this.asked ||= "method" in change;
+    const { overlay, opacity, object } = this.view;
+    window.dispatchEvent(new CustomEvent(FOLLOW, { detail: { from: this, view: { overlay, opacity, object } } }));
+  }
+
+  flush() {
+    clearTimeout(this.timer);
+    this.asked = false;
+    if (!this.pending || !this.root.isConnected) return;
+    this.pending = false;
+    this.send({ ...this.view });
+  }
+
+  writeAddress() {
+    if (!this.root.isConnected) return;
+    const { view, data } = this;
+    const values = { overlay: [view.overlay ? 1 : 0, 1], opacity: [view.opacity, data.usual.opacity], object: [view.object ? 1 : 0, 1] };
+    if (data.usual.size) values.tile = [view.size, data.usual.size];
+    // Only these parameters are touched: the others stay letter by letter as the server wrote them.
+    const kept = location.search.slice(1).split("&").filter((part) => part && !(part.split("=")[0] in values));
+    for (const [name, [value, usual]] of Object.entries(values)) if (value !== usual) kept.push(`${name}=${value}`);
+    const address = location.pathname + (kept.length ? `?${kept.join("&")}` : "") + location.hash;
+    if (address !== location.pathname + location.search + location.hash) history.replaceState(history.state, "", address);
+  }
+
+  // Not together with what was just pressed: Streamlit would take both for the gallery's own affair and run no more than it.
+  tellLater() {
+    if (!this.pending) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.flush(), LATER);
+  }
+
+  // What one gallery of a page shows, the others show too; and somebody who goes on to something else takes the view along.
+  watch() {
+    const listeners = [
+      [FOLLOW, (event) => { if (event.detail.from !== this) { Object.assign(this.view, event.detail.view); this.apply(false); } }],
+      ["pointerdown", (event) => { if (!event.composedPath().includes(this.bar)) this.tellLater(); }],
+      ["keydown", (event) => { if (event.key === "Enter" && !event.composedPath().includes(this.bar)) this.tellLater(); }],
+    ];
+    for (const [name, hear] of listeners) {
+      const heard = (event) => (this.root.isConnected ? hear(event) : window.removeEventListener(name, heard, true));
+      window.addEventListener(name, heard, true);
+    }
   }
 
   apply(repaint) {
@@ -513,6 +416,16 @@ class Gallery {
     return map;
   }
 
+  // Beyond the last picture lies the next page's first, before the first the last of the page before.
+  turn(step) {
+    if (!this.data.turns[step > 0 ? 1 : 0]) return false;
+    this.focus = step > 0 ? 0 : Number.MAX_SAFE_INTEGER;
+    this.turned = true;
+    this.turnTo(step);
+    this.status.textContent = step > 0 ? "next page" : "page before";
+    return true;
+  }
+
   rove(focus) {
     this.tiles.forEach((tile, i) => { tile.node.tabIndex = i === this.focus ? 0 : -1; });
     if (focus) this.tiles[this.focus]?.node.focus();
@@ -539,6 +452,11 @@ class Gallery {
       this.startTag();
     } else if (event.key === "x" && this.data.reviewing) {
       if (this.tiles[this.focus]) this.toggle(this.focus, false);
+    } else if (event.key === "a" && this.data.reviewing) {
+      const all = this.tiles.map((tile) => tile.node.dataset.id);
+      this.choose(new Set(this.chosen.size === all.length ? [] : all));
+    } else if (event.key === "PageDown" || event.key === "PageUp") {
+      if (!this.turn(event.key === "PageDown" ? 1 : -1)) return;
     } else if (event.key === "s" && this.data.similar) {
       const id = this.tiles[this.focus]?.node.dataset.id;
       if (id) this.similar(id);
@@ -549,6 +467,7 @@ class Gallery {
       const columns = getComputedStyle(this.groups.querySelector(".tiles")).gridTemplateColumns.split(" ").length;
       const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
       const target = event.key === "Home" ? 0 : event.key === "End" ? this.tiles.length - 1 : step ? this.focus + step : -1;
+      if (step && (target < 0 || target >= this.tiles.length) && Math.abs(step) === 1 && this.turn(step)) event.preventDefault();
       if (target < 0 || target >= this.tiles.length) return;
       this.focus = target;
       this.rove(true);
@@ -570,5 +489,6 @@ export default function (component) {
     tag: (said) => setTriggerValue("tag", said),
     similar: (id) => setTriggerValue("similar", id),
     more: (at) => setTriggerValue("more", at),
+    turnTo: (step) => setTriggerValue("turn", step),
   });
 }

@@ -26,7 +26,7 @@ from dashboard.session import integer_param, param, set_params
 
 SIZES = (90, 400)
 OPACITIES = (10, 100)
-DEFAULT_SIZE = 150
+DEFAULT_SIZE = 130
 DEFAULT_OPACITY = 70
 
 _TABLE, _SIGNED_TABLE = (
@@ -37,7 +37,8 @@ _MOUNT: ComponentRenderer = st.components.v2.component(
     "gazelake_gallery",
     html='<div class="gl"></div>',
     css=(_HERE / "gallery.css").read_text("utf-8"),
-    js=(_HERE / "gallery.js").read_text("utf-8"),
+    # One module of three files: each knows the functions of those before.
+    js="".join((_HERE / f"gallery{part}.js").read_text("utf-8") for part in ("_paint", "_reviewing", "")),
 )
 
 EncodedMap = tuple[int, int, str, bool]
@@ -200,6 +201,7 @@ class Gallery:
             keep them at a ``fixed`` size, put each group on a card of its own, or ten in a row on a ``sheet`` that can be
             printed.
         size: Width of tiles where neither the URL nor a toolbar sets one.
+        largest: Width up to which the toolbar enlarges them.
         families: Family of each method, by which a long list of them is ordered.
         partial: Whether tiles carry the maps of some methods only, and more come when they are asked for.
         shapes: Outlines of objects by key, as SVG paths in fractions of the tile's place.
@@ -208,6 +210,8 @@ class Gallery:
         reviewing: What reviewing in it needs: tiles can be selected and, from the keyboard, tagged; None where not.
         similar: Called with the id of the tile whose like somebody wants to see; None where nobody can ask.
         more: Called with the place of the group that somebody wants to see all of.
+        turn: Called with 1 or -1 for the next page or the one before.
+        turns: Whether there is a page before, and a next one.
     """
 
     groups: Sequence[Group]
@@ -217,6 +221,7 @@ class Gallery:
     toolbar: bool = True
     layout: Literal["fill", "row", "fit", "fixed", "cards", "sheet"] = "fill"
     size: int | None = None
+    largest: int = SIZES[1]
     families: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
     shapes: Mapping[str, str] = field(default_factory=dict)
@@ -225,6 +230,8 @@ class Gallery:
     reviewing: Reviewing | None = None
     similar: Callable[[str], None] | None = None
     more: Callable[[int], None] | None = None
+    turn: Callable[[int], None] | None = None
+    turns: tuple[bool, bool] = (False, False)
 
     def data(self, view: View, serial: int) -> dict[str, Any]:
         """Return what the browser is sent."""
@@ -271,6 +278,9 @@ class Gallery:
             "reviewing": self.reviewing
             and {"tags": list(self.reviewing.tags), "refusal": self.reviewing.refusal},
             "similar": self.similar is not None,
+            "turns": list(self.turns),
+            "largest": self.largest,
+            "usual": {"opacity": DEFAULT_OPACITY, "size": None if self.size else DEFAULT_SIZE},
             "serial": serial,
             "view": {
                 "method": view.method,
@@ -317,8 +327,9 @@ class Gallery:
             on_tag_change=lambda: self._tag(st.session_state[key].get("tag")),
             on_similar_change=lambda: self._like(st.session_state[key].get("similar")),
             on_more_change=lambda: self._all(st.session_state[key].get("more")),
+            on_turn_change=lambda: self._turn(st.session_state[key].get("turn")),
         )
-        if result.get("similar") is not None or result.get("more") is not None:
+        if any(result.get(name) is not None for name in ("similar", "more", "turn")):
             st.rerun()  # the address is another one now, and the whole page follows it
         opened = result.get("open")
         return str(opened) if opened else None
@@ -343,6 +354,11 @@ class Gallery:
         """Hand on which group somebody wants to see all of."""
         if self.more is not None and isinstance(asked, int | float) and 0 <= asked < len(self.groups):
             self.more(int(asked))
+
+    def _turn(self, step: object) -> None:
+        """Hand on that somebody turned the page, where there is another."""
+        if self.turn is not None and step in (-1, 1) and self.turns[step == 1]:
+            self.turn(1 if step == 1 else -1)
 
     def _tag(self, said: object) -> None:
         """Hand on a tag that was typed in the browser."""

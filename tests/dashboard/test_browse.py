@@ -159,7 +159,7 @@ def test_a_view_reads_what_a_browser_reports_and_nothing_else() -> None:
         "b", False, 35, 200
     )
     assert View.of({"method": "<x>", "opacity": 1e9, "size": "big"}, ["a", "b"], usual) == View(
-        "a", True, 100, 150
+        "a", True, 100, 130
     )
     assert not View.of({"object": False}, ["a", "b"], usual).object
     assert View("b", False, 35, 200).params("a") == {

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, WebSocket, expect
 
 from cache import queries
 from cache.catalog import Catalog
@@ -93,7 +93,83 @@ def test_the_browser_draws_the_map_as_the_server_would(
     assert np.abs(drawn[..., 3] - expected[..., 3]).max() <= 6
 
 
-def test_switching_asks_the_server_for_nothing_until_it_settles(browser_page: Page, served: str) -> None:
+def test_overlay_opacity_and_size_send_nothing_and_stand_in_the_address(
+    browser_page: Page, served: str, chromium: Browser
+) -> None:
+    page = browser_page
+    sent: list[object] = []
+
+    def listen(socket: WebSocket) -> None:
+        def note(frame: object) -> None:  # a function of its own: a list's method is none to Playwright
+            sent.append(frame)
+
+        socket.on("framesent", note)
+
+    page.on("websocket", listen)
+    browse(page, served)
+    page.wait_for_timeout(1_000)
+    sent.clear()
+    page.locator(".tile").first.focus()
+    for _ in range(3):
+        page.keyboard.press("Space")
+    page.get_by_label("Opacity").fill("35")
+    page.locator(".bar").get_by_label("Size").fill("220")
+    expect(page.locator(".tile canvas").first).to_be_hidden()
+    for name, value in (("overlay", "0"), ("opacity", "35"), ("tile", "220")):
+        wait_for_param(page, name, value)
+    page.wait_for_timeout(500)
+    assert sent == []
+    link = page.url
+    # What is done next elsewhere on the page takes the view along, to the server and into the address.
+    page.get_by_text("Wrong", exact=True).click()
+    expect(page.get_by_text("Wrong predictions —")).to_be_visible()
+    assert sent
+    for name, value in (("overlay", "0"), ("opacity", "35"), ("tile", "220")):
+        wait_for_param(page, name, value)
+    expect(page.locator(".tile canvas").first).to_be_hidden()
+    page.keyboard.press("Escape")
+    other = chromium.new_context(viewport={"width": 1500, "height": 950}).new_page()
+    other.goto(link)
+    expect(other.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
+    expect(other.locator(".tile canvas").first).to_be_hidden()
+    assert other.get_by_label("Opacity").input_value() == "35"
+    other.context.close()
+
+
+def test_pages_turn_from_the_keyboard(browser_page: Page, served: str, catalog: Catalog) -> None:
+    page = browser_page
+    browse(page, served, per_page="24")
+    order = queries.ids(catalog, Filter())
+    page.locator(".tile").first.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    wait_for_param(page, "page", "2")
+    expect(page.locator(".tile:focus")).to_have_attribute("data-id", order[24])
+    page.keyboard.press("ArrowLeft")
+    wait_for_param(page, "page", None)
+    expect(page.locator(".tile:focus")).to_have_attribute("data-id", order[23])
+    page.keyboard.press("PageUp")  # there is none before
+    page.keyboard.press("PageDown")
+    wait_for_param(page, "page", "2")
+    expect(page.locator(".tile:focus")).to_have_attribute("data-id", order[24])
+
+
+def test_tiles_are_selected_one_by_one_and_all_at_once(browser_page: Page, served: str) -> None:
+    page = browser_page
+    browse(page, served, per_page="24")
+    page.locator(".tiles li").nth(2).hover()
+    page.locator(".check").nth(2).click()
+    expect(page.get_by_text("1 image selected")).to_be_visible()
+    page.locator(".check").nth(5).click(modifiers=["Shift"])
+    expect(page.get_by_text("4 images selected")).to_be_visible()
+    page.locator(".tile").first.focus()
+    page.keyboard.press("a")
+    expect(page.get_by_text("24 images selected")).to_be_visible()
+    page.keyboard.press("a")
+    expect(page.get_by_text("images selected")).to_be_hidden()
+
+
+def test_another_method_is_drawn_before_the_server_hears_of_it(browser_page: Page, served: str) -> None:
     page = browser_page
     browse(page, served)
     before = pixels(page)

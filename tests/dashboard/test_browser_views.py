@@ -163,3 +163,21 @@ def test_a_click_in_the_table_opens_the_sample(browser_page: Page, mapped: tuple
     page.get_by_role("button", name="Gallery").click()
     page.wait_for_url(re.compile(r"/browse\?"))
     assert param(page, "view") == "table"
+
+
+def test_ticked_rows_are_shown_side_by_side(browser_page: Page, mapped: tuple[str, Catalog]) -> None:
+    (url, catalog), page = mapped, browser_page
+    page.goto(f"{url}/browse?run=mapped&view=table")
+    table = page.locator("[data-testid=stDataFrame]")
+    expect(table).to_be_visible(timeout=PAGE_TIMEOUT)
+    settle(page)
+    page.wait_for_timeout(800)
+    order = queries.ids(catalog, Filter(), limit=3)
+    for row in (0, 2):
+        box = table.bounding_box()
+        assert box
+        page.mouse.click(box["x"] + 16, box["y"] + 38 + 52 * row + 26)
+        page.wait_for_timeout(600)
+    tiles = page.locator(".st-key-table_marked .tile")
+    expect(tiles).to_have_count(2)
+    assert [tile.get_attribute("data-id") for tile in tiles.all()] == [order[0], order[2]]
