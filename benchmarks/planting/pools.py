@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from benchmarks.planting.plants import Mask, Pixels
 from engine.demo_images import BARE_GROUNDS, CLASSES, LIGHTS, Scene, draw_scene
@@ -15,6 +15,9 @@ from engine.demo_network import PREPROCESSING
 from engine.images import decode
 
 DEMO = "demo"
+PALE = "demo-pale"
+"""The demo's animals before a pale wall, faded and few: what photographs on plain ground are like, to tune on."""
+PALE_PICTURES = 800
 DEMO_PICTURES = 1_900
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SIDE = PREPROCESSING.size[0]
@@ -51,8 +54,8 @@ class Pool:
 
 
 def open_pool(data: str, keep: Path) -> Pool:
-    """Read a folder of classes, or draw the demo's animals; what was drawn is kept in a folder for the next time."""
-    return _demo(keep) if data == DEMO else _folder(Path(data))
+    """Read a folder of classes, or draw the demo's animals, pale or not; what was drawn is kept in a folder for the next time."""
+    return _demo(keep) if data == DEMO else _pale(keep) if data == PALE else _folder(Path(data))
 
 
 def _folder(folder: Path) -> Pool:
@@ -80,6 +83,25 @@ def _demo(keep: Path) -> Pool:
     with np.load(kept) as arrays:
         pixels, masks = arrays["pixels"], arrays["masks"]
     return Pool(DEMO, CLASSES, pixels, np.arange(len(pixels)) % len(CLASSES), masks)
+
+
+def _pale(keep: Path) -> Pool:
+    """Put the demo's animals before a pale wall each, in faint light: they are harder to tell apart, and grounds say nothing."""
+    demo = _demo(keep)
+    pixels, masks = demo.pixels[:PALE_PICTURES].copy(), np.asarray(demo.masks)[:PALE_PICTURES]
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE - 0.5
+    for i, body in enumerate(masks):
+        dice = np.random.default_rng([13, i])
+        slope, shade = dice.uniform(-24, 24, 2), dice.uniform(185, 235)
+        wall = (shade + slope[0] * x + slope[1] * y)[..., None] + dice.normal(0, 4, 3)
+        soft = Image.fromarray((body * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
+        cover = np.asarray(soft, np.float64)[..., None] / 255
+        # Fur in one tone, nearly: colours would give the animals away at once.
+        grey = pixels[i].mean(axis=2, keepdims=True)
+        faded = 0.45 * (0.75 * grey + 0.25 * pixels[i]) + 0.55 * np.array((200.0, 165.0, 140.0))
+        seen = faded * cover + wall * (1 - cover) + dice.normal(0, 3, (SIDE, SIDE, 1))
+        pixels[i] = np.clip(np.rint(seen), 0, 255).astype(np.uint8)
+    return Pool(PALE, CLASSES, pixels, demo.labels[:PALE_PICTURES])
 
 
 def _drawn(index: int) -> tuple[Pixels, Mask]:

@@ -14,7 +14,7 @@ from cache.catalog import Catalog
 from cache.findings import Finding, Findings
 from cache.run import Run
 from engine.discovery.audited import read_audited
-from engine.discovery.notices import searched_classes
+from engine.discovery.candidates import searched_classes
 from engine.discovery.spray import spray
 
 HELD = 0.5

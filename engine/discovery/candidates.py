@@ -15,6 +15,18 @@ LEAST_MEMBERS = 6
 """A group of fewer samples of the discovery half is an anecdote, and is not proposed."""
 LEAST_OUTCOMES = 3
 """Samples with and without an outcome that a search needs before it looks for what goes with it."""
+SAME_SAMPLES = 0.5
+"""Candidates of one class that share this part of their samples (Jaccard) mean the same."""
+CONTAINED = 0.8
+"""So do candidates of which the smaller has this part of its samples in the larger."""
+FEW_PREDICTIONS = 2 * LEAST_MEMBERS
+"""Classes with fewer predictions are not searched: neither half could hold a group."""
+
+
+def searched_classes(audited: Audited) -> list[int]:
+    """Return the classes with enough predictions to look for shortcuts to them."""
+    counts = np.bincount(audited.pred, minlength=len(audited.classes)) if audited.n else np.zeros(0, int)
+    return [int(c) for c in np.flatnonzero(counts >= FEW_PREDICTIONS)]
 
 
 @dataclass
@@ -89,3 +101,18 @@ def questions(audited: Audited, class_index: int, usable: NDArray[np.bool_]) -> 
         if min(int(yes.sum()), int((~yes).sum())) >= LEAST_OUTCOMES:
             asked.append(Question(class_index, outcome, rows, yes))
     return asked
+
+
+def same_samples(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> bool:
+    """Tell whether two groups mean the same samples: they share most of them, or one holds most of the other."""
+    smaller = min(int(first.sum()), int(second.sum()))
+    if not smaller:
+        return False
+    shared = int((first & second).sum())
+    return jaccard(first, second) >= SAME_SAMPLES or shared >= CONTAINED * smaller
+
+
+def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return which part of the samples of either group is in both."""
+    either = int((first | second).sum())
+    return int((first & second).sum()) / either if either else 0.0

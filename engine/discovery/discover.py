@@ -21,13 +21,14 @@ from cache.locations import Url
 from cache.run import Run
 from cache.writer import RunWriter
 from engine.discovery.audited import Audited, read_audited
-from engine.discovery.candidates import Candidate
+from engine.discovery.candidates import Candidate, searched_classes
+from engine.discovery.comparison import Comparison
 from engine.discovery.earlier_results import with_earlier_results
 from engine.discovery.likeness import Likeness
-from engine.discovery.merging import Merged, measured, merge, named, rank, worth_merging
-from engine.discovery.notices import notices, searched_classes
+from engine.discovery.merging import Merged, merge, named, rank, worth_merging
+from engine.discovery.notices import notices
 from engine.discovery.statistics import q_values
-from engine.discovery.what import WhatSearch
+from engine.discovery.what import ALIKE, WhatSearch
 from engine.discovery.where import WhereSearch
 from engine.discovery.who import find_who
 
@@ -95,23 +96,33 @@ def propose(catalog: Catalog, audited: Audited, progress: Progress | None = None
     """Search every class, merge what means the same samples, and measure and rank it."""
     where, what = WhereSearch(audited), WhatSearch(audited)
     likeness = Likeness(catalog, audited, what.finest)
+    comparison = Comparison(audited, what.finest)
     classes = searched_classes(audited)
     merged: list[Merged] = []
     for done, class_index in enumerate(classes):
         if progress is not None:
             progress(done, len(classes), class_title(audited.classes, class_index))
         candidates = [*where.find(class_index), *find_who(audited, class_index)]
-        candidates += what.find(class_index, likeness)
+        candidates += what.find(class_index, likeness, comparison.most_error_prone)
         for candidate in candidates:
-            if candidate.kind == "where":
-                candidate.members = _members_of_region(catalog, audited, candidate)
-                candidate.likeness = likeness.of(candidate.members, candidate.box)
-        for one in merge(audited, worth_merging(audited, candidates)):
-            _measure(audited, one, likeness)
+            _complete(catalog, audited, candidate, likeness)
+        for one in merge(audited, worth_merging(audited, candidates, comparison)):
+            _measure(audited, one, comparison)
             merged.append(one)
     if progress is not None:
         progress(len(classes), len(classes), "")
     return rank(audited, merged)
+
+
+def _complete(catalog: Catalog, audited: Audited, candidate: Candidate, likeness: Likeness) -> None:
+    """Measure the likeness of what lies in images, and give a candidate all of its samples."""
+    if candidate.kind == "where":
+        candidate.members = _members_of_region(catalog, audited, candidate)
+    if candidate.likeness is None and candidate.property is None:
+        candidate.likeness = likeness.of(candidate.members, candidate.box)
+    if candidate.kind == "what" and (candidate.likeness or 0.0) >= ALIKE:
+        # Groups are formed by features: what shows the same content may have fallen into another one.
+        candidate.members = candidate.members | likeness.showing_the_same(candidate.members)
 
 
 def _members_of_region(catalog: Catalog, audited: Audited, candidate: Candidate) -> NDArray[np.bool_]:
@@ -125,11 +136,11 @@ def _members_of_region(catalog: Catalog, audited: Audited, candidate: Candidate)
     return np.asarray((audited.pred == candidate.class_index) & (mass >= condition.low))
 
 
-def _measure(audited: Audited, one: Merged, likeness: Likeness) -> None:
+def _measure(audited: Audited, one: Merged, comparison: Comparison) -> None:
     best = one.best
-    one.effect = measured(audited, best, held_back=True)
-    if best.likeness is None:
-        best.likeness = likeness.of(best.members, best.box)
+    one.effect = comparison.measured(best, held_back=True)
+    if comparison.nearly_the_class(best):
+        best.evidence["by_other_classes"] = 1.0  # what the effect is measured by
     outside = audited.outside[best.members]
     outside = outside[np.isfinite(outside)]
     if len(outside):

@@ -1,10 +1,9 @@
 """Likeness: how near-identical what the model attended to is from image to image, as stamps are and living things are not.
 
-A part of one window (a template) is looked for in the windows of the other images, at any place of a moving window and at
-nearly the same place of a fixed region. Three measures say how well it is found again, each blind where another sees:
-concordance (Lin 1989: pattern, contrast and colour agree), the correlation of edges (which a translucent stamp keeps on any
-ground), and for a fixed region the distance of the colours (which a plain frame keeps that has no pattern). The zero of each is
-what the most alike of the other classes, or for moving content of their groups, reaches within itself: ears are alike too.
+Parts of the attended windows (templates) are looked for in the windows of the group's other images, and in windows of images
+of other classes. What counts is how much better they are found again among their own: an edge between a hand and a wall is
+found in every photograph. The zero of the scale is what the most alike of the other classes, or for moving content of their
+groups, reach in the same way: ears are alike too.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,17 +19,22 @@ from cache import profiles
 from cache.catalog import Catalog
 from cache.findings import Box
 from engine.discovery.audited import Audited
+from engine.discovery.matching import (
+    STRIDE,
+    TEMPLATE,
+    Measure,
+    Patches,
+    Pixels,
+    best_matches,
+    matches_anywhere,
+    matches_in_place,
+    own_matches,
+)
 
 VIEW = 112
 """Side to which a thumbnail is brought."""
 WINDOW = 34
 """Side of the window around the peak of a map, in these pixels."""
-TEMPLATE = 14
-"""Side of a template: an eighth of the view."""
-STRIDE = 6
-"""Templates are taken every sixth pixel."""
-DRIFT = 4
-"""A fixed region's template is looked for this many pixels around its own place."""
 SAMPLED = 12
 """Images of a group whose windows are compared with one another."""
 COPIES = 4
@@ -40,14 +43,32 @@ LEAST_COMPARED = 4
 """Fewer images say nothing about likeness."""
 OTHER_CLASSES = 6
 """Classes that give the zero, the most frequent predictions first."""
-PLAIN = 4e-4
-"""Variance (of values from 0 to 1) below which a template has no pattern to find again."""
-PLAIN_EDGES = 1e-4
-"""Mean square of the edges below which it has none to correlate."""
+OUTSIDE = 18
+"""Images of other classes in whose windows a group's templates are looked for."""
+FOUND_OUTSIDE = 0.75
+"""A template counts as found outside as well as in this quantile of those: some may carry the plant and not heed it."""
+WIDER = 50
+"""Side of the window in which what a group has in common is looked for in the rest of its class: peaks lie beside it at times."""
+BEST_TEMPLATES = 6
+"""Templates that it is looked for by, each of another image."""
+MATCHED_OUTSIDE = 48
+"""Images of other classes that say how well they are found by chance."""
+SEEN_OUTSIDE = 0.95
+"""Quantile of those: what is found better is halfway to being the same."""
+MOST_MATCHED = 3_000
+"""In classes with more predictions than this it is not looked for: that would take a minute."""
+AT_ONCE = 16
+"""Windows whose patches are held at once: 5 MB each."""
+SAME_COLOUR = 4e-3
+"""Mean squared distance (of values from 0 to 1) up to which two colours may be one and the same: 16 of 255."""
 
-Pixels = NDArray[np.float32]
-Measures = tuple[float, float, float]
-"""Concordance and correlation of edges, −1 to 1, and mean squared distance of colours."""
+MOVING: tuple[Measure, ...] = ("pattern", "edges")
+"""What moving windows are compared by: plain colour is found anywhere."""
+FIXED: tuple[Measure, ...] = ("pattern", "edges", "colour")
+"""What regions are compared by."""
+
+Measures = dict[Measure, float]
+"""How much better templates are found among their own than outside, at most 1."""
 
 
 class Likeness:
@@ -77,14 +98,15 @@ class Likeness:
         self._views: dict[int, Pixels] = {}
         self._moving: dict[int, Measures | None] = {}
         self._measured: dict[tuple[Box | None, tuple[int, ...]], Measures] = {}
+        self._outside: tuple[int, dict[Measure, Patches]] | None = None
         counts = np.bincount(audited.pred[audited.known], minlength=len(audited.classes))
         self._frequent = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c] >= LEAST_COMPARED]
 
     def of(self, members: NDArray[np.bool_], box: Box | None) -> float | None:
         """Return how near-identical the attended content of a group is: 0 (as living things are) to 1 (the same pixels).
 
-        ``max((c − c₀) / (1 − c₀), (e − e₀) / (1 − e₀), 1 − d / d₀)`` with the group's concordance c, correlation of edges e
-        and colour distance d, and as zeros those of the most alike of the other predicted classes.
+        The largest of ``(s − s₀) / (1 − s₀)`` over the measures, with s the group's `_measure` and s₀ that of the most alike
+        of the other predicted classes.
 
         Args:
             members: Whether each sample belongs to the group; all are predicted to be of one class.
@@ -93,8 +115,8 @@ class Likeness:
         rows = np.flatnonzero(members & self._audited.known)
         if len(rows) < LEAST_COMPARED:
             return None
-        own = self._measure(rows, box)
         class_index = int(self._audited.pred[rows[0]])
+        own = self._measure(rows, class_index, box)
         others = [
             found
             for other in [c for c in self._frequent if c != class_index][:OTHER_CLASSES]
@@ -102,11 +124,10 @@ class Likeness:
         ]
         if own is None or not others:
             return None
-        zero = [max(found[0] for found in others), max(found[1] for found in others)]
-        far = min(found[2] for found in others)
-        said = [(own[k] - zero[k]) / max(1 - zero[k], 1e-6) for k in range(2)]
-        if box is not None and far > 0:
-            said.append(1 - own[2] / far)
+        said = []
+        for measure, value in own.items():
+            zero = max(0.0, *(found[measure] for found in others))
+            said.append((value - zero) / max(1 - zero, 1e-6))
         return float(np.clip(max(said), 0, 1))
 
     def _of_class(self, class_index: int, box: Box | None) -> Measures | None:
@@ -114,35 +135,120 @@ class Likeness:
             return self._moving[class_index]
         own = self._audited.known & (self._audited.pred == class_index)
         groups = [own, *(self._groups_of(class_index) if box is None else ())]
-        measured = [self._measure(np.flatnonzero(own & group), box) for group in groups]
+        measured = [self._measure(np.flatnonzero(own & group), class_index, box) for group in groups]
         known = [one for one in measured if one is not None]
-        found = None
-        if known:
-            found = max(m[0] for m in known), max(m[1] for m in known), min(m[2] for m in known)
+        found = {m: max(one[m] for one in known) for m in known[0]} if known else None
         if box is None:
             self._moving[class_index] = found
         return found
 
-    def _measure(self, rows: NDArray[np.int64], box: Box | None) -> Measures | None:
-        """Measure how alike the windows of some of these samples are among themselves."""
-        # The first by content key are as good as a draw, and the same ones for every overlapping group.
-        chosen = rows[np.argsort(self._order[rows], kind="stable")][: COPIES * SAMPLED]
-        distinct = {self._audited.contents[i]: i for i in reversed(chosen.tolist())}
-        kept = list(reversed(distinct.values()))[:SAMPLED]
-        self._load(kept)
-        kept = [i for i in kept if i in self._views]
+    def _measure(self, rows: NDArray[np.int64], class_index: int, box: Box | None) -> Measures | None:
+        """Measure how much better the templates of some of these samples are found among themselves than outside."""
+        kept = self._some(rows, SAMPLED)
         if len(kept) < LEAST_COMPARED:
             return None
         key = box, tuple(kept)
         if key not in self._measured:
-            windows = cut(np.stack([self._views[i] for i in kept]), self._audited.peak[kept], box)
-            drift = None if box is None else DRIFT
-            self._measured[key] = (
-                found_again(windows, drift, edges=False),
-                found_again(windows, drift, edges=True),
-                colour_distance(windows),
-            )
+            scores = self.scores(kept, class_index, box)
+            if not scores:
+                return None
+            # Of each image the template that is told best; half of the images must have one.
+            self._measured[key] = {m: float(np.median(s.max(axis=1))) for m, s in scores.items()}
         return self._measured[key]
+
+    def scores(
+        self, kept: Sequence[int], class_index: int, box: Box | None
+    ) -> dict[Measure, NDArray[np.float32]]:
+        """Return how much better each template of some samples' windows is found among them than outside, (samples, templates).
+
+        Empty where there is no other class.
+        """
+        outside = self.outside(class_index, OUTSIDE)
+        if not outside:
+            return {}
+        windows, found = self.windows(kept, box), {}
+        if box is None:
+            if self._outside is None or self._outside[0] != class_index:
+                elsewhere = self.windows(outside, None)
+                self._outside = class_index, {m: Patches.of(elsewhere, m) for m in MOVING}
+            for measure, searched in self._outside[1].items():
+                own = own_matches(matches_anywhere(windows, Patches.of(windows, measure), measure))
+                found[measure] = told_apart(own, matches_anywhere(windows, searched, measure), measure)
+        else:
+            searched_windows = np.concatenate([windows, self.windows(outside, box)])
+            for measure in FIXED:
+                both = matches_in_place(windows, searched_windows, measure)
+                own = own_matches(both[:, :, : len(kept)])
+                found[measure] = told_apart(own, both[:, :, len(kept) :], measure)
+        return found
+
+    def showing_the_same(self, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the samples of a group's class that show the moving content which its images have in common.
+
+        The group's best templates are looked for around the peaks of all maps of the class. A sample shows it where the
+        best match is nearer to the group's own (median) than to what images of other classes reach (`SEEN_OUTSIDE`).
+
+        Args:
+            members: Whether each sample belongs to the group; all are predicted to be of one class.
+        """
+        audited, shown = self._audited, np.zeros(self._audited.n, dtype=bool)
+        rows = np.flatnonzero(members & audited.known)
+        kept = self._some(rows, SAMPLED)
+        if len(kept) < LEAST_COMPARED:
+            return shown
+        class_index = int(audited.pred[rows[0]])
+        scores = self.scores(kept, class_index, None)
+        among = np.flatnonzero(audited.known & (audited.pred == class_index))
+        if not scores or len(among) > MOST_MATCHED:
+            return shown
+        measure = max(scores, key=lambda m: float(np.median(scores[m].max(axis=1))))
+        best = scores[measure].argmax(axis=1)
+        first = np.argsort(-scores[measure].max(axis=1), kind="stable")[:BEST_TEMPLATES]
+        taken = Patches.of(self.windows(kept, None), measure, STRIDE)
+        templates = taken.some(first * (len(taken.rows) // len(kept)) + best[first])
+        far = self._matches(templates, self.outside(class_index, MATCHED_OUTSIDE), measure)
+        own = self._matches(templates, kept, measure)
+        own[np.arange(len(first)), first] = -1  # a template is no proof of itself
+        level = np.quantile(far, FOUND_OUTSIDE, axis=1, keepdims=True)
+
+        def rated(found: NDArray[np.float32]) -> NDArray[np.float64]:
+            return np.asarray(((found - level) / np.maximum(1 - level, 1e-3)).max(axis=0), np.float64)
+
+        least = (np.quantile(rated(far), SEEN_OUTSIDE) + np.median(rated(own))) / 2
+        self._load(among.tolist())
+        there = [i for i in among.tolist() if i in self._views]
+        shown[there] = rated(self._matches(templates, there, measure)) >= least
+        return shown
+
+    def _matches(self, templates: Patches, rows: Sequence[int], measure: Measure) -> NDArray[np.float32]:
+        """Return the best match of templates in the wider windows of samples, (templates, samples)."""
+        parts = [
+            best_matches(
+                templates, Patches.of(self.windows(rows[i : i + AT_ONCE], None, WIDER), measure), measure
+            )
+            for i in range(0, len(rows), AT_ONCE)
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def windows(self, rows: Sequence[int], box: Box | None, side: int = WINDOW) -> Pixels:
+        """Return the windows of samples whose views are loaded."""
+        return cut(np.stack([self._views[i] for i in rows]), self._audited.peak[list(rows)], box, side)
+
+    def _some(self, rows: NDArray[np.int64], count: int) -> list[int]:
+        """Return some of these samples, different images whose views are there."""
+        # The first by content key are as good as a draw, and the same ones for every overlapping group.
+        chosen = rows[np.argsort(self._order[rows], kind="stable")][: COPIES * count]
+        distinct = {self._audited.contents[i]: i for i in reversed(chosen.tolist())}
+        kept = list(reversed(distinct.values()))[:count]
+        self._load(kept)
+        return [i for i in kept if i in self._views]
+
+    def outside(self, class_index: int, count: int) -> list[int]:
+        """Return samples of other predicted classes, equally many of each."""
+        others = [c for c in self._frequent if c != class_index][:OTHER_CLASSES]
+        each = -(-count // max(len(others), 1))
+        known, pred = self._audited.known, self._audited.pred
+        return [i for c in others for i in self._some(np.flatnonzero(known & (pred == c)), each)]
 
     def _load(self, rows: Sequence[int]) -> None:
         missing = [i for i in rows if i not in self._views]
@@ -155,21 +261,37 @@ class Likeness:
                 self._views[i] = np.asarray(small, np.float32) / np.float32(255)
 
 
-def cut(views: Pixels, peak: NDArray[np.float64], box: Box | None) -> Pixels:
+def told_apart(own: NDArray[np.float32], far: NDArray[np.float32], measure: Measure) -> NDArray[np.float32]:
+    """Return how much better templates are found among their own than outside, at most 1; 0 where nothing is to be found.
+
+    Args:
+        own: Median match of each template among its own, (images, templates).
+        far: Its matches outside, (images, templates, images outside).
+        measure: What was compared.
+    """
+    elsewhere = np.quantile(far, FOUND_OUTSIDE, axis=2)
+    least = SAME_COLOUR if measure == "colour" else 1e-3
+    told = (own - elsewhere) / np.maximum(1 - elsewhere, least)
+    alike = own >= 1 - SAME_COLOUR if measure == "colour" else own > -1
+    return np.where(alike, told, 0).astype(np.float32)
+
+
+def cut(views: Pixels, peak: NDArray[np.float64], box: Box | None, side: int = WINDOW) -> Pixels:
     """Cut a window out of each view: a finding's box, or a square around each map's peak.
 
     Args:
         views: (n, VIEW, VIEW, 3).
         peak: Centre of each map's peak, x and y in fractions, (n, 2).
         box: In fractions; None for the peaks.
+        side: Side of the squares around the peaks.
     """
     if box is not None:
         (left, right), (top, bottom) = (_span(*span) for span in ((box[0], box[2]), (box[1], box[3])))
         return views[:, top:bottom, left:right]
     middle = np.nan_to_num(peak, nan=0.5)[:, ::-1] * VIEW
-    corners = np.clip(np.rint(middle).astype(np.int64) - WINDOW // 2, 0, VIEW - WINDOW)
+    corners = np.clip(np.rint(middle).astype(np.int64) - side // 2, 0, VIEW - side)
     return np.stack(
-        [view[y : y + WINDOW, x : x + WINDOW] for view, (y, x) in zip(views, corners.tolist(), strict=True)]
+        [view[y : y + side, x : x + side] for view, (y, x) in zip(views, corners.tolist(), strict=True)]
     )
 
 
@@ -179,62 +301,3 @@ def _span(low: float, high: float) -> tuple[int, int]:
     least = TEMPLATE + 2
     first = min(first, VIEW - least)
     return first, max(last, first + least)
-
-
-def found_again(windows: Pixels, drift: int | None, edges: bool) -> float:
-    """Return how well a window's best template is found again in the other windows, −1 to 1: the median over windows.
-
-    For each window, over its templates the largest of the medians over the other windows of the best match there.
-
-    Args:
-        windows: (n, height, width, 3), from 0 to 1.
-        drift: How far from its own place a template is looked for; None for anywhere.
-        edges: Correlate edges instead of the concordance of the colours.
-    """
-    values = _edges(windows) if edges else windows
-    n = len(values)
-    patches = sliding_window_view(values, (TEMPLATE, TEMPLATE), axis=(1, 2))
-    tall, wide, channels = patches.shape[1:4]
-    flat = patches.reshape(n, tall * wide, channels, -1)
-    means = flat.mean(axis=3)
-    centred = (flat if edges else flat - means[..., None]).reshape(n, tall * wide, -1)
-    power = (centred**2).mean(axis=2)
-    y, x = np.divmod(np.arange(tall * wide), wide)
-    taken = np.flatnonzero((y % STRIDE == 0) & (x % STRIDE == 0))
-    near = np.ones((len(taken), tall * wide), dtype=bool)
-    if drift is not None:
-        near = np.maximum(abs(y[taken, None] - y), abs(x[taken, None] - x)) <= drift
-    least = PLAIN_EDGES if edges else PLAIN
-    everywhere = centred.reshape(n * tall * wide, -1).T
-    middles = means.reshape(n * tall * wide, channels)
-    medians = []
-    for i in range(n):
-        own = power[i, taken, None]
-        product = centred[i, taken] @ everywhere / centred.shape[2]
-        if edges:
-            match = product / np.sqrt(np.maximum(own * power.ravel(), least**2))
-        else:
-            mine = means[i, taken]
-            apart = (
-                (mine**2).mean(axis=1)[:, None] + (middles**2).mean(axis=1) - 2 * mine @ middles.T / channels
-            )
-            match = 2 * product / (own + power.ravel() + apart + 1e-6)
-        match = match.reshape(len(taken), n, tall * wide)
-        match = np.where(((own > least) & near)[:, None], match, -1).max(axis=2)
-        medians.append(np.median(np.delete(match, i, axis=1), axis=1).max())
-    return float(np.median(medians))
-
-
-def _edges(windows: Pixels) -> Pixels:
-    """Return the differences of neighbouring pixels down and across, in each colour: (n, height, width, 6)."""
-    down = np.diff(windows, axis=1, append=windows[:, -1:])
-    across = np.diff(windows, axis=2, append=windows[:, :, -1:])
-    return np.concatenate([down, across], axis=3)
-
-
-def colour_distance(windows: Pixels) -> float:
-    """Return the median, over two windows, of the mean squared distance of their pixels."""
-    flat = windows.reshape(len(windows), -1)
-    square = (flat**2).sum(axis=1)
-    distance = (square[:, None] + square[None] - 2 * flat @ flat.T) / flat.shape[1]
-    return float(np.median(np.maximum(distance, 0)[np.triu_indices(len(flat), 1)]))

@@ -6,17 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.discovery.audited import Audited
-from engine.discovery.candidates import Candidate
-from engine.discovery.statistics import Effect, effect_of
-from engine.discovery.what import jaccard
+from engine.discovery.candidates import Candidate, same_samples
+from engine.discovery.comparison import Comparison
+from engine.discovery.statistics import Effect
+from engine.discovery.who import family_of
 
-SAME_SAMPLES = 0.5
-"""Candidates of one class that share this part of their samples (Jaccard) mean the same."""
-CONTAINED = 0.8
-"""So do candidates of which the smaller has this part of its samples in the larger."""
 GOES_WITH_ERRORS = 0.01
 """A candidate found by being called the class goes with errors where Fisher's p on the discovery half is at most this."""
 ALIKE_REGION = 0.3
@@ -30,7 +26,7 @@ SPEAKS = 0.7
 """A region speaks for what means the same samples where it tells wrong predictions from right ones at least this share as well as
 the best of them: stickers lie at one edge now and then, and that edge is not the story."""
 MOST_A_CLASS = 4
-"""Findings carried over for a class."""
+"""Findings carried over for a class: so many about content, and so many about properties of the whole image."""
 MOST_FINDINGS = 24
 """Findings carried over for a run: each costs the model's time to verify."""
 
@@ -57,26 +53,13 @@ class Merged:
         return {one.outcome for one in (self.best, *self.others)}
 
 
-def measured(audited: Audited, candidate: Candidate, held_back: bool) -> Effect:
-    """Return a candidate's effect on one of the halves.
-
-    Errors among the labelled samples predicted to be of its class, inside and outside. Of a property of the whole image that
-    goes with being called the class: false calls among the samples of other classes, with and without it. Where a tint calls
-    everything the class, all that is called so has the tint, and there is nothing to compare with inside it.
-    """
-    population = (audited.held_back == held_back) & audited.labelled
-    if candidate.holds is not None:
-        population &= audited.label != candidate.class_index
-        return effect_of(candidate.holds[population], audited.pred[population] == candidate.class_index)
-    population &= audited.pred == candidate.class_index
-    return effect_of(candidate.members[population], audited.wrong[population])
-
-
-def worth_merging(audited: Audited, candidates: Sequence[Candidate]) -> list[Candidate]:
+def worth_merging(
+    audited: Audited, candidates: Sequence[Candidate], comparison: Comparison
+) -> list[Candidate]:
     """Leave out regions that are where a class's own features lie: they go with being called it, and with nothing else."""
     kept = []
     for candidate in candidates:
-        effect = measured(audited, candidate, held_back=False)
+        effect = comparison.measured(candidate, held_back=False)
         errors = effect.p_value is not None and effect.p_value <= GOES_WITH_ERRORS
         rule_without_labels = candidate.kind == "who" and not audited.labelled.any()
         alike = (candidate.likeness or 0) >= ALIKE_REGION
@@ -152,18 +135,14 @@ def _same_claim(first: Candidate, second: Candidate) -> bool:
     """Tell whether two candidates say the same of the same samples.
 
     What lies in images and a property of the whole of them are two claims even about the same samples, with two tests: snow
-    is bright, and only imposing the brightness tells that it is the snow.
+    is bright, and only imposing the brightness tells that it is the snow. Two properties that are imposed in different ways
+    are two claims as well: a tint lowers the contrast.
     """
-    same_kind = (first.property is None) == (second.property is None)
-    return same_kind and _same(first.members, second.members)
-
-
-def _same(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> bool:
-    smaller = min(int(first.sum()), int(second.sum()))
-    if not smaller:
-        return False
-    shared = int((first & second).sum())
-    return jaccard(first, second) >= SAME_SAMPLES or shared >= CONTAINED * smaller
+    if first.property is None or second.property is None:
+        same_kind = first.property == second.property
+    else:
+        same_kind = family_of(first.property) == family_of(second.property)
+    return same_kind and same_samples(first.members, second.members)
 
 
 def rank(audited: Audited, merged: Sequence[Merged]) -> list[Merged]:
@@ -184,7 +163,11 @@ def rank(audited: Audited, merged: Sequence[Merged]) -> list[Merged]:
     ordered = sorted(merged, key=lambda one: one.weight, reverse=True)
     kept: list[Merged] = []
     for one in ordered:
-        same_class = sum(other.best.class_index == one.best.class_index for other in kept)
+        whole = one.best.property is not None
+        same_class = sum(
+            other.best.class_index == one.best.class_index and (other.best.property is not None) == whole
+            for other in kept
+        )
         if same_class < MOST_A_CLASS and len(kept) < MOST_FINDINGS:
             kept.append(one)
     return kept

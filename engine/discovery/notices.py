@@ -7,20 +7,12 @@ import numpy as np
 from cache.catalog import Catalog
 from cache.fields import class_title
 from engine.discovery.audited import Audited
-from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES
+from engine.discovery.candidates import FEW_PREDICTIONS, LEAST_OUTCOMES, searched_classes
 from engine.discovery.what import MOST_COMPARED
 
 FEW_SAMPLES = 50
 """Runs of fewer samples say so: halves of fewer than 25 show the crudest effects only."""
-FEW_PREDICTIONS = 2 * LEAST_MEMBERS
-"""Classes with fewer predictions are not searched: neither half could hold a group."""
 MAX_NAMED = 5
-
-
-def searched_classes(audited: Audited) -> list[int]:
-    """Return the classes with enough predictions to look for shortcuts to them."""
-    counts = np.bincount(audited.pred, minlength=len(audited.classes)) if audited.n else np.zeros(0, int)
-    return [int(c) for c in np.flatnonzero(counts >= FEW_PREDICTIONS)]
 
 
 def notices(audited: Audited, catalog: Catalog) -> list[str]:

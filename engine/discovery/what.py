@@ -7,6 +7,7 @@ every cluster of every level is scored at once, against the largest score of any
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from engine.discovery.audited import Audited
-from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES, Candidate
+from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES, Candidate, jaccard
 from engine.discovery.likeness import Likeness
 from engine.discovery.statistics import FAMILYWISE, PERMUTATIONS, familywise, permuted_outcomes
 
@@ -37,6 +38,8 @@ MOST_COMPARED = 40
 """Classes, the most frequent predictions first, whose groups are compared image by image: a second each."""
 SAME = 0.5
 """Groups that share this part of their samples (Jaccard) are one group seen at two levels."""
+
+ErrorProne = Callable[[int, float], "NDArray[np.bool_] | None"]
 
 
 def clusters(
@@ -77,12 +80,26 @@ class WhatSearch:
         self._compared = set(np.argsort(-counts, kind="stable")[:MOST_COMPARED].tolist())
         self._formed: dict[int, tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]] = {}
 
-    def find(self, class_index: int, likeness: Likeness) -> list[Candidate]:
-        """Return the groups worth testing for a class."""
+    def find(
+        self, class_index: int, likeness: Likeness, most_error_prone: ErrorProne = lambda _class, _share: None
+    ) -> list[Candidate]:
+        """Return the groups worth testing for a class.
+
+        Args:
+            class_index: The predicted class.
+            likeness: Measures how alike groups are.
+            most_error_prone: Returns the part of another class with the highest error rate that holds a share of it: where no group has
+                more errors than the rest of the class, nearly all of it may share one habit, and is held against that.
+        """
         rows, groups, levels = self._groups(class_index)
         if not groups.shape[1]:
             return []
         found = _with_errors(self._audited, class_index, rows, groups, levels)
+        if not found and (other := most_error_prone(class_index, 1.0)) is not None:
+            beside = np.flatnonzero(other)
+            nobody = np.zeros((len(beside), groups.shape[1]), dtype=bool)
+            everybody = np.concatenate([rows, beside]), np.concatenate([groups, nobody])
+            found = _with_errors(self._audited, class_index, *everybody, levels)[:1]
         if class_index not in self._compared:
             return found
         return found + _alike(self._audited, class_index, self.finest(class_index), found, likeness)
@@ -215,9 +232,3 @@ def _alike(
         return []
     says = "looking at near-identical content"
     return [Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)]
-
-
-def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Return which part of the samples of either group is in both."""
-    either = int((first | second).sum())
-    return int((first & second).sum()) / either if either else 0.0

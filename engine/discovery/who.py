@@ -6,15 +6,16 @@ so that a rule is held against the best rule that chance could have found.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.conditions import Condition, Is, OneOf, Range
 from engine.discovery.audited import Audited, Column
-from engine.discovery.candidates import LEAST_MEMBERS, Candidate, Question, questions
+from engine.discovery.candidates import LEAST_MEMBERS, Candidate, Question, questions, same_samples
 from engine.discovery.statistics import FAMILYWISE, familywise, score
+from engine.interventions import IMPOSE
 
 CUTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Numbers are cut at these quantiles of the population."""
@@ -46,6 +47,11 @@ class Term:
     text: str
     column: Column
     holds: NDArray[np.bool_]
+
+    @property
+    def upwards(self) -> bool:
+        """Whether it bounds a number from below."""
+        return isinstance(self.condition, Range) and self.condition.low is not None
 
 
 def terms(audited: Audited, rows: NDArray[np.int64], origins: tuple[str, ...]) -> list[Term]:
@@ -104,7 +110,7 @@ def search(
 
     Args:
         held: Which terms each sample meets, (n, terms).
-        owner: The column that each term is about: a rule has one term a column and direction at most.
+        owner: The column and direction that each term is about: a rule has one term of each at most.
         outcomes: The outcome and its permutations, one a column.
 
     Returns:
@@ -205,25 +211,88 @@ def _rules(audited: Audited, question: Question) -> list[Candidate]:
     # Map statistics of another prediction say where another class lies: only images and metadata compare across classes.
     origins = ("image", "meta") if question.outcome == "called" else ("image", "meta", "map")
     available = terms(audited, rows, origins)
+    asked = Question(question.class_index, question.outcome, rows, happened)
+    permuted = [rng.permutation(happened) for _ in range(RULE_PERMUTATIONS)]
+    outcomes = np.column_stack([happened, *permuted]).astype(np.float32)
     found: list[Candidate] = []
-    outcomes = np.column_stack(
-        [happened, *(rng.permutation(happened) for _ in range(RULE_PERMUTATIONS))]
-    ).astype(np.float32)
-    while available and len(found) < MOST_RULES:
-        held = np.column_stack([term.holds[rows] for term in available]).astype(np.float32)
-        names = {term.column.name: i for i, term in enumerate(available)}
-        owner = np.array([names[term.column.name] for term in available])
-        rule, value, largest = search(held, owner, outcomes)
-        p_value = float(familywise(np.array([value]), largest)[0])
-        if p_value > FAMILYWISE:
+    rest = available
+    while rest and len(found) < MOST_RULES:
+        chosen, candidate = _best(audited, question, asked, outcomes, rest)
+        if not chosen:
             break
-        chosen = _refined([available[t] for t in rule], rows, happened)
-        candidate = _candidate(audited, question, chosen, value, p_value)
-        if candidate is not None:
-            found.append(candidate)
+        found += [candidate] if candidate is not None else []
         used = {term.column.name for term in chosen}
-        available = [term for term in available if term.column.name not in used]
+        rest = [term for term in rest if term.column.name not in used]
+    if question.outcome == "called":
+        found += _by_property(audited, question, asked, outcomes, available, found)
     return found
+
+
+def _by_property(
+    audited: Audited,
+    question: Question,
+    asked: Question,
+    outcomes: NDArray[np.float32],
+    available: list[Term],
+    found: list[Candidate],
+) -> list[Candidate]:
+    """Return rules that say in another property of the whole image what one of the found says.
+
+    A tint lowers the contrast, and the contrast may tell the false calls best; but only imposing the one and the other shows
+    which of the two the model uses.
+    """
+    properties = [one for one in found if one.property is not None]
+    if not properties:
+        return []
+    families: dict[object, list[Term]] = {}
+    for term in available:
+        if term.column.origin == "image":
+            families.setdefault(family_of(term.column.name), []).append(term)
+    for one in properties:
+        if len({family_of(name) for name in _fields(one)}) == 1:
+            families.pop(family_of(one.property or ""), None)
+    more = []
+    for family in families.values():
+        _, candidate = _best(audited, question, asked, outcomes, family)
+        if candidate is not None and any(same_samples(candidate.members, one.members) for one in properties):
+            more.append(candidate)
+    return more
+
+
+def _fields(candidate: Candidate) -> list[str]:
+    return [c.field for c in candidate.conditions if isinstance(c, Range)]
+
+
+def family_of(name: str) -> object:
+    """Return what image statistics share that are imposed in the same way: hue and saturation are both the colours."""
+    return IMPOSE.get(name, name)
+
+
+def _best(
+    audited: Audited,
+    question: Question,
+    asked: Question,
+    outcomes: NDArray[np.float32],
+    available: list[Term],
+) -> tuple[list[Term], Candidate | None]:
+    """Return the best rule made of some terms, and the candidate that it makes; no terms where chance does as well.
+
+    Args:
+        audited: The run.
+        question: What is asked, over its whole population.
+        asked: The same over the samples that are searched.
+        outcomes: Their outcome and its permutations, one a column.
+        available: The terms.
+    """
+    held = np.column_stack([term.holds[asked.rows] for term in available]).astype(np.float32)
+    keys = [(term.column.name, term.upwards) for term in available]
+    numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    rule, value, largest = search(held, np.array([numbers[key] for key in keys]), outcomes)
+    p_value = float(familywise(np.array([value]), largest)[0])
+    if p_value > FAMILYWISE:
+        return [], None
+    chosen = _refined([available[t] for t in rule], asked.rows, asked.happened)
+    return chosen, _candidate(audited, question, chosen, value, p_value)
 
 
 def _refined(chosen: list[Term], rows: NDArray[np.int64], happened: NDArray[np.bool_]) -> list[Term]:
@@ -233,12 +302,7 @@ def _refined(chosen: list[Term], rows: NDArray[np.int64], happened: NDArray[np.b
         condition = term.condition
         if not isinstance(condition, Range):
             continue
-        upwards = condition.low is not None
-        tried = [
-            other
-            for other in _cuts(term.column, rows, FINE_CUTS)
-            if isinstance(other.condition, Range) and (other.condition.low is not None) == upwards
-        ]
+        tried = [other for other in _cuts(term.column, rows, FINE_CUTS) if other.upwards == term.upwards]
         rest = [other.holds[rows] for k, other in enumerate(chosen) if k != i]
         held = np.column_stack(
             [np.logical_and.reduce([*rest, other.holds[rows]]) for other in (term, *tried)]
@@ -246,6 +310,32 @@ def _refined(chosen: list[Term], rows: NDArray[np.int64], happened: NDArray[np.b
         scores = _scores(held.astype(np.float32), outcome[:, None])[:, 0]
         chosen[i] = (term, *tried)[int(scores.argmax())]
     return chosen
+
+
+def _conditions(chosen: list[Term]) -> tuple[Condition, ...]:
+    """Return the conditions of a rule; two bounds of one field are one condition."""
+    made: dict[str, Condition] = {}
+    for term in chosen:
+        condition, before = term.condition, made.get(term.column.name)
+        if isinstance(condition, Range) and isinstance(before, Range):
+            low = condition.low if before.low is None else before.low
+            high = condition.high if before.high is None else before.high
+            condition = replace(condition, low=low, high=high)
+        made[term.column.name] = condition
+    return tuple(made.values())
+
+
+def _texts(chosen: list[Term]) -> list[str]:
+    """Return how the terms of a rule read; the second bound of a field does not name it again."""
+    said: list[str] = []
+    named: set[str] = set()
+    for term in sorted(
+        chosen, key=lambda term: [other.column.name for other in chosen].index(term.column.name)
+    ):
+        title = term.column.title[:1].lower() + term.column.title[1:]
+        said.append(term.text.removeprefix(f"{title} ") if term.column.name in named else term.text)
+        named.add(term.column.name)
+    return said
 
 
 def _candidate(
@@ -276,8 +366,8 @@ def _candidate(
         members,
         value,
         p_value,
-        tuple(term.condition for term in chosen),
-        says="with " + " and ".join(term.text for term in chosen),
+        _conditions(chosen),
+        says="with " + " and ".join(_texts(chosen)),
         property=whole,
         holds=holds
         if whole is not None and question.outcome == "called" and audited.labelled.any()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -156,19 +156,20 @@ def transplants(
             continue
         control = _control(shape, donor, patch, receivers.turn(at), rng)
         views = [_moved(receiver, donor.view, patch, place), _moved(receiver, *control, place)]
-        other = _other(others, donor, patch, turn)
-        if other is not None:
-            window = other[1]
-            there = place if not patch.ring else _place(window, receiver, True, rng)
+        compared = []
+        for other, leads_to in _compared(others, donor, patch, turn, receivers, receiver, class_index):
+            there = place if not patch.ring else _place(other[1], receiver, True, rng)
             if there is not None:
                 views.append(_moved(receiver, *other, there))
+                compared.append(leads_to)
         turn += 1
-        yield Trial(views, partial(_became, class_index=class_index))
+        yield Trial(views, partial(_became, class_index=class_index, compared=compared))
 
 
-def _became(predicted: NDArray[np.int64], class_index: int) -> Outcome:
-    hits = (predicted == class_index).tolist()
-    return Outcome(hits[0], hits[1], hits[2] if len(hits) > 2 else None)
+def _became(predicted: NDArray[np.int64], class_index: int, compared: Sequence[int]) -> Outcome:
+    hits = (predicted[:2] == class_index).tolist()
+    others = (predicted[2:] == np.array(compared, np.int64)).tolist()
+    return Outcome(hits[0], hits[1], any(others) if others else None)
 
 
 def _next_donor(shape: Shape, donors: Stock, turn: int) -> tuple[Subject | None, Patch | None]:
@@ -212,15 +213,32 @@ def _moved(receiver: Subject, view: Pixels, patch: Patch, place: Patch) -> Pixel
     return paste(receiver.view, view, patch.mask(height, width), patch.shift_to(place, height, width))
 
 
-def _other(others: Stock | None, donor: Subject, patch: Patch, turn: int) -> tuple[Pixels, Patch] | None:
-    """Return an image of the class and the window of the patch's size that it attends to most.
+def _compared(
+    others: Stock | None,
+    donor: Subject,
+    patch: Patch,
+    turn: int,
+    receivers: Stock,
+    receiver: Subject,
+    class_index: int,
+) -> list[tuple[tuple[Pixels, Patch], int]]:
+    """Return the windows of the patch's size that a patch is compared with, and the class that each should lead to.
 
-    Without others it is the donor's second window; a frame is compared with a square of its area.
+    The window that an image of the rest of the class attends to most. Where there is no rest, the donor's second window,
+    and what an image of another class attends to most, which may lead to that class: so much any class's own features do.
     """
-    image = donor if others is None else others.turn(turn)
-    if image is None or image.attention is None:
-        return None
-    if others is None:
-        return image.view, second_window(patch, image.attention)
     size = FRAME_SQUARE if patch.ring else of_size(patch.sides[1], patch.sides[0])
-    return image.view, heaviest(image.attention, size)
+    if others is not None:
+        image = others.turn(turn)
+        if image is None or image.attention is None:
+            return []
+        return [((image.view, heaviest(image.attention, size)), class_index)]
+    found = []
+    if donor.attention is not None:
+        found.append(((donor.view, second_window(patch, donor.attention)), class_index))
+    for passed in range(FEWEST_OTHERS):
+        image = receivers.turn(turn + 1 + passed)
+        if image is not None and image.attention is not None and image.pred != receiver.pred:
+            found.append(((image.view, heaviest(image.attention, size)), image.pred))
+            break
+    return found

@@ -7,10 +7,12 @@ from itertools import combinations
 
 import numpy as np
 
+from cache.conditions import Range
 from engine.discovery import what, who
 from engine.discovery.audited import Audited, Column
 from engine.discovery.candidates import Candidate
-from engine.discovery.merging import measured, merge
+from engine.discovery.comparison import Comparison
+from engine.discovery.merging import merge
 from engine.discovery.spray import spectral_clusters
 from tests.seeding import rng
 
@@ -139,12 +141,80 @@ def test_a_tint_s_effect_is_false_calls_and_stays_apart_from_content() -> None:
     )  # all that is called 0 has the tint: errors among it have nothing to compare with
     a = audited(n, [], pred, label)
     tint = Candidate("who", 0, "called", tinted & (pred == 0), 9.0, 0.01, property="hue", holds=tinted)
-    effect = measured(a, tint, held_back=False)
+    effect = Comparison(a).measured(tint, held_back=False)
     assert (effect.rate, effect.other_rate) == (1.0, 0.0)
-    assert measured(a, replace(tint, holds=None), held_back=False).p_value is None
     content = Candidate("what", 0, "wrong", tint.members, 5.0, 0.01)
     assert len(merge(a, [tint, content])) == 2
     assert len(merge(a, [content, replace(content)])) == 1
+
+
+def test_nearly_a_whole_class_is_held_against_the_most_error_prone_part_of_another() -> None:
+    n = 1200
+    pred = np.arange(n) // 2 % 3  # each class in both halves
+    kind = np.arange(n) // 6 % 4
+    rates = np.array([[0.9] * 4, [0.0, 0.1, 0.2, 0.6], [0.3] * 4])
+    wrong = np.random.default_rng(5).random(n) < rates[pred, kind]
+    a = audited(n, [], pred, np.where(wrong, (pred + 1) % 3, pred))
+    comparison = Comparison(a, lambda c: [(pred == c) & (kind == k) for k in range(4)])
+    class_0 = Candidate("what", 0, "wrong", pred == 0, 9.0, 0.01)
+    effect = comparison.measured(class_0, held_back=True)
+    assert comparison.nearly_the_class(class_0)
+    assert effect.other_rate == (wrong & a.held_back)[pred == 2].sum() / ((pred == 2) & a.held_back).sum()
+    # Of class 1 the worst quarter: a finding that is chosen for its errors is held against what is chosen likewise.
+    part = comparison.most_error_prone(0, 0.2)
+    assert part is not None
+    np.testing.assert_array_equal(part, (pred == 1) & (kind == 3))
+    quarter = replace(class_0, members=(pred == 0) & (kind == 0))
+    assert not comparison.nearly_the_class(quarter)
+    within = comparison.measured(quarter, held_back=True)
+    rest = (pred == 0) & (kind != 0) & a.held_back
+    assert within.other_rate == wrong[rest].mean()
+
+
+def test_a_class_that_is_all_one_habit_is_proposed_against_others() -> None:
+    rng = np.random.default_rng(6)
+    n = 400
+    pred = np.arange(n) // 2 % 2
+    wrong = rng.random(n) < np.array([0.9, 0.2])[pred]
+    features = rng.normal(0, 0.2, (n, 64)) + np.eye(64)[pred]
+    a = audited(n, [], pred, np.where(wrong, 1 - pred, pred), features)
+    search = what.WhatSearch(a)
+    a.notices.clear()
+
+    class Unlike:
+        def of(self, members: np.ndarray, box: object) -> float:
+            return 0.0
+
+    assert search.find(0, Unlike()) == []
+    (found,) = search.find(0, Unlike(), Comparison(a, search.finest).most_error_prone)
+    assert found.members[pred == 0].mean() > 2 / 3
+    assert not found.members[pred == 1].any()
+    assert search.find(1, Unlike(), Comparison(a, search.finest).most_error_prone) == []
+
+
+def test_each_property_of_the_whole_image_has_its_own_rule() -> None:
+    rng = np.random.default_rng(9)
+    n = 900
+    label = np.arange(n) % 3
+    tinted = rng.random(n) < 0.2
+    pred = np.where(tinted & (rng.random(n) < 0.9), 0, label)
+    contrast = np.where(tinted, rng.normal(0.1, 0.01, n), rng.normal(0.2, 0.02, n))
+    hue = np.where(tinted & (rng.random(n) < 0.9), rng.normal(200, 5, n), rng.uniform(0, 360, n))
+    columns = [
+        Column("contrast", "Contrast", contrast.astype(np.float32).astype(float), (), "image"),
+        Column("hue", "Hue", hue.astype(np.float32).astype(float), (), "image"),
+    ]
+    a = audited(n, columns, pred, label)
+    found = [c for c in who.find_who(a, 0) if c.outcome == "called"]
+    assert {c.property for c in found} == {"contrast", "hue"}
+    by_hue = next(c for c in found if c.property == "hue")
+    (condition,) = by_hue.conditions
+    assert isinstance(condition, Range)
+    low, high = (float(str(bound)) for bound in (condition.low, condition.high))
+    assert 180 < low < high < 220
+    assert by_hue.says.count("hue") == 1
+    assert len(merge(a, found)) == 2, "a tint lowers the contrast: two claims, two tests"
+    assert len(merge(a, [by_hue, replace(by_hue, property="saturation")])) == 1
 
 
 def test_a_small_region_does_not_speak_for_a_large_group() -> None:

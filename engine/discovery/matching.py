@@ -1,0 +1,129 @@
+"""Matching: how well a part of one image (a template) is found again in others, by pattern, by edges and by plain colour.
+
+Three measures, each blind where another sees: concordance (Lin 1989: pattern, contrast and colour agree), the correlation of
+edges (which a translucent stamp keeps on any ground), and the distance of the colours of a small patch (which a plain frame
+keeps that has no pattern). A template is looked for anywhere in a moving window, and at nearly the same place of a fixed one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+TEMPLATE = 14
+"""Side of a template: an eighth of the view."""
+STRIDE = 6
+"""Templates are taken every sixth pixel."""
+DRIFT = 4
+"""A fixed region's template is looked for this many pixels around its own place."""
+COLOUR_TEMPLATE = 5
+"""Side of the patch whose plain colours are compared: no wider than a narrow frame."""
+COLOUR_STRIDE = 3
+"""Such patches are taken every third pixel."""
+COLOUR_DRIFT = 2
+"""They are looked for this many pixels around their place: plain colour is found by chance in a wider search."""
+PLAIN = 4e-4
+"""Variance (of values from 0 to 1) below which a template has no pattern to find again."""
+PLAIN_EDGES = 1e-4
+"""Mean square of the edges below which it has none to correlate."""
+
+Pixels = NDArray[np.float32]
+Measure = Literal["pattern", "edges", "colour"]
+
+
+def matches_anywhere(windows: Pixels, searched: Patches, measure: Measure) -> NDArray[np.float32]:
+    """Return how well every template of some windows is found anywhere in some images: (n, templates, images).
+
+    Args:
+        windows: Where templates are taken, (n, height, width, 3), from 0 to 1.
+        searched: The patches of the images.
+        measure: What is compared.
+    """
+    taken = Patches.of(windows, measure, STRIDE)
+    return best_matches(taken, searched, measure).reshape(len(windows), -1, searched.images)
+
+
+def matches_in_place(windows: Pixels, searched: Pixels, measure: Measure) -> NDArray[np.float32]:
+    """Return how well every template of some windows is found near its own place in others: (n, templates, images).
+
+    Args:
+        windows: Where templates are taken, (n, height, width, 3), from 0 to 1.
+        searched: Where they are looked for, windows of the same place, (images, height, width, 3).
+        measure: What is compared.
+    """
+    side, stride, drift = (
+        (COLOUR_TEMPLATE, COLOUR_STRIDE, COLOUR_DRIFT) if measure == "colour" else (TEMPLATE, STRIDE, DRIFT)
+    )
+    height, width = windows.shape[1:3]
+    found = []
+    for y in range(0, height - side + 1, stride):
+        for x in range(0, width - side + 1, stride):
+            near = searched[:, max(y - drift, 0) : y + drift + side, max(x - drift, 0) : x + drift + side]
+            taken = Patches.of(windows[:, y : y + side, x : x + side], measure)
+            found.append(best_matches(taken, Patches.of(near, measure), measure))
+    return np.stack(found, axis=1)
+
+
+class Patches:
+    """All square patches of some images, as rows: what products of a template with each of them need.
+
+    Attributes:
+        images: How many images they are of; each has equally many.
+        rows: Values less their mean in each channel (edges as they are), (patches, values).
+        power: Mean square of each row, (patches,).
+        means: Mean of each channel, (patches, channels).
+    """
+
+    def __init__(self, images: int, rows: Pixels, power: Pixels, means: Pixels) -> None:
+        self.images, self.rows, self.power, self.means = images, rows, power, means
+
+    @classmethod
+    def of(cls, windows: Pixels, measure: Measure, stride: int = 1) -> Patches:
+        """Take the patches out of windows (images, height, width, 3), every so many pixels."""
+        side = {"pattern": TEMPLATE, "edges": TEMPLATE - 1, "colour": COLOUR_TEMPLATE}[measure]
+        values = edges_of(windows) if measure == "edges" else windows
+        patches = sliding_window_view(values, (side, side), axis=(1, 2))[:, ::stride, ::stride]
+        flat = patches.reshape(-1, values.shape[3], side * side)
+        means = flat.mean(axis=2)
+        rows = (flat if measure == "edges" else flat - means[..., None]).reshape(len(flat), -1)
+        return cls(len(windows), rows, np.einsum("ij,ij->i", rows, rows) / rows.shape[1], means)
+
+    def some(self, chosen: NDArray[np.int64]) -> Patches:
+        """Return some of the patches, as templates."""
+        return Patches(1, self.rows[chosen], self.power[chosen], self.means[chosen])
+
+
+def best_matches(templates: Patches, searched: Patches, measure: Measure) -> NDArray[np.float32]:
+    """Return the best match of each template within each image, (templates, images), at most 1.
+
+    Concordance or correlation, −1 to 1, and −1 for templates without a pattern; of colours 1 − the mean squared distance.
+    """
+    product = templates.rows @ searched.rows.T / np.float32(templates.rows.shape[1])
+    own, theirs = templates.power[:, None], searched.power
+    if measure == "edges":
+        match = product / np.sqrt(np.maximum(own * theirs, PLAIN_EDGES**2))
+    else:
+        mine, other = templates.means, searched.means
+        apart = (mine**2).mean(axis=1)[:, None] + (other**2).mean(axis=1) - 2 * mine @ other.T / mine.shape[1]
+        total = own + theirs + apart
+        match = 1 - (total - 2 * product) if measure == "colour" else 2 * product / (total + 1e-6)
+    best = match.reshape(len(match), searched.images, -1).max(axis=2)
+    least = {"pattern": PLAIN, "edges": PLAIN_EDGES, "colour": -1.0}[measure]
+    return np.where(own > least, best, np.float32(-1))
+
+
+def edges_of(windows: Pixels) -> Pixels:
+    """Return the differences to the next pixel down and across, in each colour: (n, height − 1, width − 1, 6)."""
+    down = np.diff(windows, axis=1)[:, :, :-1]
+    across = np.diff(windows, axis=2)[:, :-1]
+    return np.concatenate([down, across], axis=3)
+
+
+def own_matches(found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the median match of each template in the other windows of its own group: (n, templates, n) to (n, templates)."""
+    n = len(found)
+    others = ~np.eye(n, dtype=bool)
+    return np.stack([np.median(found[i][:, others[i]], axis=1) for i in range(n)]).astype(np.float32)
