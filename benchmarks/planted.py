@@ -109,7 +109,7 @@ def reached(results: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", default="demo", help="a folder of classes, demo, or demo-pale")
+    parser.add_argument("--data", default="demo", help="a folder of classes, demo, demo-pale or digits")
     parser.add_argument("--kinds", nargs="*", choices=ALL)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--out", type=Path, required=True)

@@ -81,7 +81,8 @@ class Finding:
         sample_ids: Those samples.
         n: How many they are.
         effect: On the held-back half: error rate inside minus outside, among samples predicted to be of the class; where
-            `evidence` has ``by_false_calls`` the rate of false calls with the property minus without, among other classes.
+            `evidence` has ``by_false_calls`` the rate of false calls with the property minus without, among other classes;
+            where it has ``by_other_classes`` the rate inside minus that of as much of the most error-prone other class.
         ci: The 95 % interval of the effect.
         p_value: Fisher's exact test of the same table, one-sided.
         q_value: The p-value after Benjamini–Hochberg over the findings carried over.

@@ -60,6 +60,8 @@ def effect_text(finding: Finding) -> tuple[str, str]:
         told.append(f"95% {_points(finding.ci[0])} to {_points(finding.ci[1])}")
     if finding.q_value is not None:
         told.append(q_text(finding.q_value))
+    if finding.evidence.get("by_other_classes"):
+        told.append("against the most error-prone other class")
     return f"{_points(finding.effect)} pts", ", ".join(told)
 
 

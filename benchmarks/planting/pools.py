@@ -18,6 +18,8 @@ DEMO = "demo"
 PALE = "demo-pale"
 """The demo's animals before a pale wall, faded and few: what photographs on plain ground are like, to tune on."""
 PALE_PICTURES = 800
+DIGITS = "digits"
+"""scikit-learn's 1,797 scans of handwritten digits (Alpaydin & Kaynak 1998): pictures that nothing was tuned on."""
 DEMO_PICTURES = 1_900
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SIDE = PREPROCESSING.size[0]
@@ -54,7 +56,9 @@ class Pool:
 
 
 def open_pool(data: str, keep: Path) -> Pool:
-    """Read a folder of classes, or draw the demo's animals, pale or not; what was drawn is kept in a folder for the next time."""
+    """Read a folder of classes or the digits, or draw the demo's animals, pale or not; what was drawn is kept in a folder for the next time."""
+    if data == DIGITS:
+        return _digits()
     return _demo(keep) if data == DEMO else _pale(keep) if data == PALE else _folder(Path(data))
 
 
@@ -69,6 +73,20 @@ def _folder(folder: Path) -> Pool:
                 pixels.append(PREPROCESSING.view(decode(file.read_bytes())).pixels)
                 labels.append(k)
     return Pool(folder.name, tuple(classes), np.stack(pixels), np.array(labels))
+
+
+def _digits() -> Pool:
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    pixels = [
+        np.asarray(Image.fromarray(np.uint8(scan * 255 / 16)).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        for scan in scans.images
+    ]
+    colours = np.repeat(np.stack(pixels)[..., None], 3, axis=3)
+    return Pool(
+        DIGITS, tuple(str(name) for name in scans.target_names), colours, scans.target.astype(np.int64)
+    )
 
 
 def _demo(keep: Path) -> Pool:

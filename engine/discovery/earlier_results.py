@@ -40,7 +40,8 @@ def _kept(finding: Finding, before: Finding, name: str) -> Finding:
         deletion=before.deletion,
         transplant=before.transplant,
         imposed=before.imposed,
-        evidence={**before.evidence, **finding.evidence},
+        # What the effect was measured by may be another thing now.
+        evidence={k: v for k, v in before.evidence.items() if not k.startswith("by_")} | finding.evidence,
     )
     verdict, reasons = judge(tested, name)
     said = judge(before, name)[1]

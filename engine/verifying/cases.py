@@ -110,6 +110,11 @@ class Case:
                 or "."
             )
         )
+        if self.others is None:
+            self.notes.append(
+                f"Too few other images are called {self.name} to compare with: the second thing that its own images attend "
+                "to stands in for them, and what images of other classes attend to, which may make them their own class."
+            )
         return replace(finding, deletion=rate_of(covered), transplant=rate_of(pasted), evidence=evidence)
 
     def _rng(self, what: str) -> np.random.Generator:

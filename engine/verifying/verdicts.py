@@ -62,8 +62,12 @@ def not_the_object(finding: Finding) -> list[str]:
     found = []
     effect, q = finding.effect, finding.q_value
     if effect is not None and effect > 0 and q is not None and q < SIGNIFICANT:
+        against = " against as much of the most error-prone other class" * bool(
+            finding.evidence.get("by_other_classes")
+        )
         found.append(
-            f"Errors go with it on the held-back half: {effect:+.0%} (q {'< 0.001' if q < 0.001 else f'= {q:.3f}'})."
+            f"Errors go with it on the held-back half: {effect:+.0%}{against} "
+            f"(q {'< 0.001' if q < 0.001 else f'= {q:.3f}'})."
         )
     if finding.property is not None:
         return found  # a property of the whole image lies nowhere: what the maps say is about something else
