@@ -12,7 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from cache.bundle_privacy import Privacy
-from cache.catalog import Catalog
 from cache.errors import ConfigError, DatasetError, ModelError, RunMismatchError
 from cache.findings import Finding, load_findings
 from cache.manifest import Manifest
@@ -136,29 +135,6 @@ def test_a_network_that_ignores_the_corner_is_cleared(ignoring: Path, tmp_path: 
     assert found.verdict == "refuted", found
     assert found.transplant is not None
     assert found.transplant.rate == 0.0
-
-
-def test_a_class_s_own_features_are_no_shortcut_where_the_finding_is_the_whole_class(
-    tmp_path: Path,
-) -> None:
-    generator = np.random.default_rng(1)
-    for i in range(180):
-        file = tmp_path / "data" / habits.CLASSES[i % 3] / f"{i:03d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        habits.draw(generator, 2 - i % 3, marked=False).save(file)
-    path = habits.audit(tmp_path / "audit", 0.0, tmp_path / "data")
-    table = Catalog(Run.open(path)).query("SELECT sample_id FROM samples WHERE pred = 2 ORDER BY sample_id")
-    habits.store(path, habits.finding(tuple(table["sample_id"].to_pylist()), kind="what", box=None, **ERRORS))
-    verify(path)
-    found = only(path)
-    # Pasting a red patch makes images red, as often as a blue one makes them blue.
-    assert found.transplant is not None
-    assert found.transplant.rate is not None
-    assert found.transplant.class_rate is not None
-    assert found.transplant.rate > found.transplant.control_rate
-    assert found.transplant.class_rate > 0.5 * found.transplant.rate
-    assert found.verdict != "shortcut"
-    assert any("make them their own class" in reason for reason in found.reasons)
 
 
 def test_content_that_moves_is_cut_where_each_map_says(run: Path) -> None:
