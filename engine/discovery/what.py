@@ -206,7 +206,8 @@ def _joined(
     """
     if not len(counts):
         return np.full((1, caught.shape[1]), -np.inf), np.zeros((1, caught.shape[1]), np.int64)
-    order = np.argsort(-caught / counts[:, None], axis=0, kind="stable")
+    # A group may have no labelled sample in this half.
+    order = np.argsort(-caught / np.maximum(counts, 1)[:, None], axis=0, kind="stable")
     sizes = np.cumsum(counts[order], axis=0)
     return _scores(sizes, np.cumsum(np.take_along_axis(caught, order, axis=0), axis=0), hits, n), order
 
