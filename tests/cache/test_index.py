@@ -265,6 +265,7 @@ def test_sums_of_columns_are_sums_whatever_the_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cache.grid_file.BLOCK", 7)
+    monkeypatch.setattr("cache.grid_file.FEWEST", 11)
     n = 50
     corners = rng.random((len(CORNERS), n)).astype(np.float32)
     state = rng.integers(0, 3, n).astype(np.uint8)
