@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cache import queries
+from cache import held, queries
 from cache.agreement import agreement_matrix
 from cache.catalog import Catalog
 from cache.evidence import same_evidence
@@ -55,7 +55,9 @@ def _side_by_side(context: PageContext, filter_: Filter, labelled: bool) -> None
         return
     groups = same_evidence(context.manifest, shown)
     with st.spinner("Averaging the maps …"):
-        means = {name: ask(context.catalog, queries.mean_map, filter_, name, target) for name in shown}
+        # Beside an index there are files of the grids: a million maps are averaged out of them, not out of Parquet.
+        mean_map = queries.mean_map if context.catalog.index is None else held.mean_map
+        means = {name: ask(context.catalog, mean_map, filter_, name, target) for name in shown}
         agreement = ask(context.catalog, agreement_matrix, filter_, tuple(arranged(groups)), target)
     others = dict(zip(agreement.methods, agreement.with_the_others(groups), strict=True))
     _mean_maps(context, filter_, target, means, others, marks(groups))
