@@ -108,6 +108,7 @@ def _text(writer: str, lasts: timedelta) -> bytes:
         "host": socket.gethostname(),
         "machine": _machine(),
         "process": os.getpid(),
+        "started": _started(os.getpid()),
         "until": (datetime.now(UTC) + lasts).isoformat(timespec="seconds"),
     }
     return json.dumps(held).encode()
@@ -120,6 +121,15 @@ def _machine() -> str:
         return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return ""
+
+
+def _started(process: int) -> int | None:
+    """Return when a process of this machine began, in ticks since the boot; None of one that is dead."""
+    try:
+        told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return None if told[0] in ("Z", "X") else int(told[19])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _held(objects: Objects, name: str) -> tuple[str | None, dict[str, Any]]:
@@ -145,7 +155,8 @@ def _holds(held: dict[str, Any]) -> bool:
     if left <= timedelta(0):
         return False
     if held.get("machine") and held["machine"] == _machine():
-        return Path(f"/proc/{process}").exists()
+        # The number may have become another process's.
+        return _started(process) == held.get("started")
     return True
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import inspect
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +70,7 @@ class Objects:
     def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
         """Return an object's bytes, or some of them (raises FileNotFoundError, RunStorageError)."""
         try:
-            return bytes(patiently(lambda: self.fs.cat_file(self.path(name), start=start, end=end)))
+            return bytes(patiently(lambda: cat(self.fs, self.path(name), start, end)))
         except FileNotFoundError:
             raise
         except Exception as error:  # each store has its own errors
@@ -191,6 +194,18 @@ class Objects:
         return sorted(
             str(one["name"]).rstrip("/").rpartition("/")[2] for one in found if one["type"] == "directory"
         )
+
+
+def cat(fs: Any, path: str, start: int | None = None, end: int | None = None) -> Any:
+    """Return an object's bytes, or some of them, by one request: some filesystems would ask for its size first."""
+    told = _cat_options(fs.__class__) if start is None and end is None else {}
+    return fs.cat_file(path, start=start, end=end, **told)
+
+
+@lru_cache(maxsize=16)
+def _cat_options(kind: Hashable) -> dict[str, Any]:
+    call = getattr(kind, "_cat_file", None)
+    return {"max_concurrency": 1} if call and "max_concurrency" in inspect.signature(call).parameters else {}
 
 
 def age(told: dict[str, Any]) -> float:

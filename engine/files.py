@@ -9,7 +9,7 @@ from typing import cast
 
 from cache.errors import ConfigError, DatasetError
 from cache.locations import filesystem, is_url
-from cache.objects import STORES
+from cache.objects import STORES, cat
 from cache.retrying import patiently
 from engine.images import SampleError
 
@@ -104,7 +104,7 @@ def read_bytes(location: str) -> bytes:
     try:
         if is_url(location):
             fs, path = filesystem(location)
-            data = cast("bytes", patiently(lambda: fs.cat_file(path)))
+            data = cast("bytes", patiently(lambda: cat(fs, path)))
         else:
             data = _read_local(location)
     except FileNotFoundError as error:

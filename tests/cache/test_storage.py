@@ -233,7 +233,12 @@ def test_a_dead_writers_lock_ends(store: type[Store]) -> None:
         RunWriter(PLACE)
     lock_of(machine="another", until=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
     RunWriter(PLACE).close()
-    # On this machine it is known whether the process still lives.
+    # On this machine it is known whether the process still lives, and whether it is the same one.
+    lock_of()
+    with pytest.raises(RunBusyError):
+        RunWriter(PLACE)
+    lock_of(started=1)
+    RunWriter(PLACE).close()
     lock_of(process=2**22 + 1)
     assert not Run.open(PLACE).is_being_written()
     RunWriter(PLACE).close()

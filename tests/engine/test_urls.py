@@ -17,6 +17,7 @@ from cache import locations
 from cache.errors import GazelakeError
 from cache.run import Run
 from engine.cli import app
+from engine.datasets import open_dataset
 from engine.explain import explain
 from tests.buckets import Server, bucket
 from tests.engine.audits import assert_same_rows, config, write_factory, write_images
@@ -96,6 +97,20 @@ def test_a_table_names_images_in_a_bucket(
             config(data, tmp_path / f"run{Path(str(data)).parent.name}", local[1], methods="gradcam")
         )
         assert summary.samples == len(chosen) - ("green/broken.png" in chosen)
+
+
+def test_an_image_costs_one_request(place: str, images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = open_dataset(images)
+    kind = fsspec.get_filesystem_class("s3")
+    asked, before = [], kind._call_s3
+
+    async def counted(self: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(method)
+        return await before(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "_call_s3", counted)
+    assert dataset.read(0)
+    assert asked == ["get_object"]
 
 
 def test_a_damaged_part_is_named_and_computed_again(
