@@ -186,7 +186,11 @@ async def filter_changes(page: Page, base: str, run: Path) -> list[float]:
 async def switches(page: Page, base: str, run: Path) -> tuple[list[float], int]:
     """Switch the overlay and its opacity, and count what the browser sends to the server meanwhile."""
     sent: list[object] = []
-    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+
+    def note(frame: object) -> None:  # a function of its own: a list's method is none to Playwright
+        sent.append(frame)
+
+    page.on("websocket", lambda socket: socket.on("framesent", note))
     await opening(page, f"{base}/browse?{urlencode({'run': run.name})}", ".tile img")
     await page.wait_for_timeout(1_500)
     sent.clear()
