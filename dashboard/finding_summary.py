@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 
 import streamlit as st
 
@@ -27,8 +28,13 @@ def summary_panel(summary: Summary, right: bool = True) -> None:
     habits = "".join(f"<li>{_sign(summary, at)}<span>{html.escape(text)}</span></li>" for at, text in enumerate(summary.habits))  # fmt: skip
     st.html(
         f'<div class="gl-summary">{known}<ul>{habits}</ul>'
-        f'<p class="gl-next">{html.escape(summary.next)}</p></div>'
+        f'<p class="gl-next">{_commands(summary.next)}</p></div>'
     )
+
+
+def _commands(text: str) -> str:
+    """Escape a sentence, and set what stands between backticks as code: the page is HTML here, not Markdown."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _sign(summary: Summary, at: int) -> str:
