@@ -134,7 +134,7 @@ def test_s_orders_the_selection_by_likeness(browser_page: Page, mapped: tuple[st
     page.keyboard.press("s")
     page.wait_for_function("() => new URLSearchParams(location.search).has('similar')")
     assert param(page, "similar") == f"{sample_id}:attended"
-    expect(page.locator(".st-key-similar .tile")).to_have_attribute("data-id", sample_id)
+    expect(page.locator(".st-key-similar .tile").first).to_have_attribute("data-id", sample_id)
     order = queries.ids(catalog, Filter(), Sort(descending=True, like=Likeness(sample_id, "attended")), 48)
     expect(page.locator(TILES).first).to_have_attribute("data-id", order[0])
     assert page.locator(TILES).evaluate_all("nodes => nodes.map(n => n.dataset.id)") == order

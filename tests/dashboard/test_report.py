@@ -184,7 +184,7 @@ def test_a_full_disk_is_a_sentence(report: str, tmp_path: Path, monkeypatch: pyt
         (["RUN", "-o", "RUN"], "is a folder: name a file for the report with -o."),
         (["RUN", "--filter", '{"v":7,"all":[]}'], "The link's filter has version 7"),
         (["RUN", "--filter", '{"v":1,"all":[["in","pred",["zebra"]]]}'], "There is no class “zebra”"),
-        ([], "Missing argument 'run'"),
+        ([], "Missing argument 'RUN'"),
     ],
 )
 def test_mistakes_are_a_sentence(audit: Path, tmp_path: Path, words: list[str], sentence: str) -> None:
