@@ -18,7 +18,8 @@ print that sentence and leave with exit code 2; the dashboard shows it on the pa
     ├── ConfigError             a command-line option or configuration file is wrong
     ├── DatasetError            the dataset is missing, empty or malformed
     ├── ModelError              the model cannot be loaded or does not behave like a classifier
-    │   └── LayerError              the target layer does not exist or is not spatial
+    │   ├── LayerError              the target layer does not exist or is not spatial
+    │   └── MemoryShortError        not even one image fits the memory of the device
     ├── ReviewError             a tag, note, verdict, view or undo cannot be written down as it is
     │   └── ReviewStoreError        the reviews are locked, read-only, gone, damaged or of another version
     ├── BundleError             a bundle cannot be made, or what was handed in is none to be trusted
@@ -92,6 +93,10 @@ class DatasetError(GazelakeError):
 
 class ModelError(GazelakeError):
     """The model cannot be loaded or does not behave like a classifier."""
+
+
+class MemoryShortError(ModelError):
+    """Not even one image fits the memory of the device."""
 
 
 class LayerError(ModelError):

@@ -159,7 +159,9 @@ ERROR_COLUMNS = (
     Column("label", pa.int32(), "index of its true class", nullable=True),
     Column("stage", pa.string(), "what failed: read, decode, predict or explain"),
     Column(
-        "kind", pa.string(), "gone, unreadable, empty, truncated, not_an_image, too_large, not_finite, other"
+        "kind",
+        pa.string(),
+        "gone, unreadable, empty, truncated, not_an_image, too_large, not_finite, lost, out_of_memory, other",
     ),
     Column("message", pa.string(), "one sentence for a person"),
 )

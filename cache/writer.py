@@ -15,16 +15,16 @@ from cache.compaction import conform, mergeable, point_anew, unify
 from cache.errors import RunBusyError, RunStorageError
 from cache.locations import Url
 from cache.manifest import Manifest, Part, now
-from cache.parts import PartWriter
 from cache.run import Run
 from cache.schema import PART_ROWS
-from cache.storage import OWN_NAME, OWN_TABLE, storage_at
+from cache.shards import PartsWriter
+from cache.storage import OWN_NAME, OWN_TABLE
 
 GRACE = timedelta(minutes=1)
 """How long a file that no manifest names any more is kept for readers of an older generation."""
 
 
-class RunWriter:
+class RunWriter(PartsWriter):
     """The only process that may write a run; a context manager.
 
     Parts are first written and then published together: until `publish` returns, readers and a restarted engine
@@ -43,11 +43,8 @@ class RunWriter:
             RunStorageError: The directory cannot be made, or holds something that is not a run.
             RunNotFoundError: There is no run and no manifest to start one with.
         """
-        self.storage = storage_at(path)
-        self.path = self.storage.place
+        super().__init__(path)
         self.damaged: list[str] = []
-        self._open_parts: dict[str, PartWriter] = {}
-        self._closed: list[tuple[str, Part]] = []
         self._moved: dict[str, tuple[str, int]] = {}
         self._uncertain = False
         self.storage.prepare()
@@ -74,41 +71,28 @@ class RunWriter:
 
     def close(self) -> None:
         """Throw away what was not published and release the lock."""
-        for writing in self._open_parts.values():
-            writing.abort()
-        self._open_parts.clear()
         # An object store may have taken a manifest without being able to say so: then what it names must stay.
-        for table, part in [] if self._uncertain else self._closed:
-            self.storage.delete(table, part.name)
-        self._closed.clear()
+        if self._uncertain:
+            self._closed.clear()
+        self.discard()
         self._lock.close()
 
-    def part(self, table: str, schema: pa.Schema, key: str = "") -> PartWriter:
-        """Return the part of a table that rows now go to, opening one where needed.
-
-        A part is finished when it is full, when its key or schema changes, and by `publish`.
-        """
-        part = self._open_parts.get(table)
-        if part is not None and (part.key != key or part.schema != schema or part.rows >= PART_ROWS):
-            self._finish(table)
-            part = None
-        if part is None:
-            part = self._open_parts[table] = PartWriter(self.storage, table, schema, key)
-        return part
-
-    def append(self, table: str, rows: pa.Table, key: str = "") -> tuple[str, int]:
-        """Write rows to a table; they count once `publish` has returned.
-
-        Returns:
-            The name of the part that they went to, and the position of the first of them within it.
+    def adopt(self, table: str, part: Part) -> None:
+        """Take over a finished part that another process wrote into the run; it counts once `publish` has returned.
 
         Raises:
-            RunStorageError: The disk refuses them.
+            RunStorageError: It is not there: the other process writes elsewhere.
         """
-        part = self.part(table, rows.schema, key)
-        first = part.rows
-        part.append(rows)
-        return part.name, first
+        name = f"{table}/{part.name}"
+        if self.storage.sizes([name]) != [part.bytes]:
+            raise RunStorageError(
+                f"{name} was written by a worker and cannot be seen in {self.path}: give --out a place that all of them share."
+            )
+        if table == "samples" and self._moved and self._points_into(part, self._moved.keys()):
+            self.append(table, self.redirect(pq.read_table(self.storage.fetch(table, part))))
+            self.storage.delete(table, part.name)
+        else:
+            self._closed.append((table, part))
 
     def publish(
         self, retire: dict[str, Collection[str]] | None = None, drop: Collection[tuple[str, str]] = ()
@@ -188,17 +172,6 @@ class RunWriter:
                 self._moved[old] = (moved[part][0], moved[part][1] + first)
         self._moved |= moved
 
-    def _finish(self, table: str) -> None:
-        part = self._open_parts.pop(table)
-        try:
-            if part.rows:
-                self._closed.append((table, part.close()))
-            else:
-                part.abort()
-        except BaseException:
-            part.abort()
-            raise
-
     def _merge(
         self, table: str, parts: list[Part], moved: dict[str, tuple[str, int]] | None = None
     ) -> dict[str, tuple[str, int]]:
@@ -221,10 +194,10 @@ class RunWriter:
             self._finish(table)
         return placed
 
-    def _points_into(self, part: Part, moved: dict[str, tuple[str, int]]) -> bool:
+    def _points_into(self, part: Part, moved: Collection[str]) -> bool:
         path = self.storage.fetch("samples", part)
         column = pq.read_table(path, columns=["thumbnail_part"])["thumbnail_part"]
-        return not moved.keys().isdisjoint(column.unique().to_pylist())
+        return not set(moved).isdisjoint(column.unique().to_pylist())
 
     def _rewrite_without(self, table: str, ids: set[str]) -> set[tuple[str, str]]:
         """Write parts again without some samples; return the parts that this replaces."""

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cache.maps import encode_maps
 from cache.schema import ATTRIBUTION_COLUMNS, CORNERS, MASK_SIZE, Column, attribution_schema
 from engine.preprocessing import View
 from engine.trust import trust_names
@@ -99,8 +98,8 @@ def attribution_tables(
     """
     tables = {one.request.name: one.schema(statistics).empty_table() for one in chosen if not one.samples}
     for some in _by_resolution(chosen):
-        for one, measures in zip(some, _measured(some, objects), strict=True):
-            tables[one.request.name] = _table(one, measures, statistics)
+        for one, (measures, halves, scales) in zip(some, _measured(some, objects), strict=True):
+            tables[one.request.name] = _table(one, measures, halves, scales, statistics)
     return tables
 
 
@@ -112,11 +111,15 @@ def _by_resolution(chosen: Sequence[Chosen]) -> Iterator[list[Chosen]]:
     yield from groups.values()
 
 
-def _measured(chosen: Sequence[Chosen], objects: Objects | None) -> list[Measures]:
-    """Measure maps of one resolution at once; return each method's share, on the host."""
+def _measured(chosen: Sequence[Chosen], objects: Objects | None) -> list[tuple[Measures, Tensor, Tensor]]:
+    """Measure maps of one resolution at once, where they are; return each method's share, on the host.
+
+    Beside the measures that is the maps as they are stored, and their scales: nothing else is copied back.
+    """
     import torch
 
     from engine.statistics import Measures, measure
+    from engine.transfers import encode, to_host
 
     maps = torch.cat([one.maps for one in chosen])
     samples = [sample for one in chosen for sample in one.samples]
@@ -124,12 +127,17 @@ def _measured(chosen: Sequence[Chosen], objects: Objects | None) -> list[Measure
     boxes = _boxes(samples).to(maps.device) if objects == "boxes" else None
     together = measure(maps, mask, boxes)
     counts = [len(one.samples) for one in chosen]
-    shares = (torch.split(t.cpu(), counts) for t in (together.values, together.corners, together.degenerate))
-    return [Measures(together.names, *share) for share in zip(*shares, strict=True)]
+    columns = [together.values, together.corners, together.degenerate, *encode(maps)]
+    shares = (torch.split(column, counts) for column in to_host(columns))
+    return [
+        (Measures(together.names, *measured), halves, scales)
+        for *measured, halves, scales in zip(*shares, strict=True)
+    ]
 
 
-def _table(chosen: Chosen, measures: Measures, statistics: Sequence[str]) -> pa.Table:
-    values, scales = encode_maps(chosen.maps.cpu().numpy())
+def _table(
+    chosen: Chosen, measures: Measures, halves: Tensor, scales: Tensor, statistics: Sequence[str]
+) -> pa.Table:
     count, (height, width) = len(chosen.samples), chosen.maps.shape[1:]
     fixed = {
         "content": pa.array([sample.content for sample in chosen.samples], pa.string()),
@@ -137,8 +145,8 @@ def _table(chosen: Chosen, measures: Measures, statistics: Sequence[str]) -> pa.
         "degenerate": pa.array(measures.degenerate.numpy()),
         "height": pa.array(np.full(count, height, np.int16)),
         "width": pa.array(np.full(count, width, np.int16)),
-        "scale": pa.array(scales, pa.float32()),
-        "map": pa.array(values, pa.binary()),
+        "scale": pa.array(scales.numpy(), pa.float32()),
+        "map": _binary(halves.numpy().astype("<f2", copy=False)),
     }
     columns = measures.columns
     measured = [floats(columns[name].numpy()) for name in statistics]
@@ -150,6 +158,14 @@ def _table(chosen: Chosen, measures: Measures, statistics: Sequence[str]) -> pa.
     return pa.Table.from_arrays(
         [*fixed.values(), *extras, *measured, *known, *grid], schema=chosen.schema(statistics)
     )
+
+
+def _binary(rows: NDArray[Any]) -> pa.Array:
+    """Return the bytes of each row of an array, without a copy of each."""
+    count = len(rows)
+    offsets = np.arange(count + 1, dtype=np.int32) * np.int32(rows[0].nbytes)
+    data = pa.py_buffer(np.ascontiguousarray(rows))
+    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), data])
 
 
 def _corner_columns(measures: Measures) -> list[pa.Array]:

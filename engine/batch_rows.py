@@ -136,16 +136,17 @@ def _embeddings(
 ) -> pa.Table:
     """Return the embeddings of those samples that have none yet."""
     from engine.attribution.activation import attended_features
+    from engine.transfers import to_host
 
     batch, result = explained.batch, explained.result
     wanted = [i for i in rows.tolist() if not ledger.holds(EMBEDDINGS, batch[i].content, -1)]
-    penultimate = result.penultimate[wanted].float().cpu().numpy()
-    attended = np.full((len(wanted), 1), np.nan, np.float32)
+    features = [result.penultimate[wanted].float()]
     if result.activations is not None and wanted:
         of_prediction = explained.maps[recording.default_method].maps[:, 0]
-        attended = attended_features(result.activations, of_prediction)[wanted].cpu().numpy()
-    elif result.activations is not None:
-        attended = np.full((0, result.activations.shape[1]), np.nan, np.float32)
+        features.append(attended_features(result.activations, of_prediction)[wanted])
+    penultimate, *attending = (one.numpy() for one in to_host(features))
+    width = 1 if result.activations is None else result.activations.shape[1]
+    attended = attending[0] if attending else np.full((len(wanted), width), np.nan, np.float32)
     valid: NDArray[np.bool_] = np.asarray(np.isfinite(attended).all(axis=1))
     schema = arrow_schema(embedding_columns(penultimate.shape[1], attended.shape[1]))
     return pa.Table.from_arrays(

@@ -84,6 +84,8 @@ def free_memory(device: torch.device) -> int:
     """Return the bytes that are free on a device; on a CPU, within the limit of its control group."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     free = _available()
     try:
         limit = (CGROUP / "memory.max").read_text().strip()

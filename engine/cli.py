@@ -78,6 +78,10 @@ def explain(
     ] = None,
     std: Annotated[str | None, typer.Option(help="Divides after that.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps. [auto]")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, tf32, bfloat16 or float16: of the network's passes. [float32]"),
+    ] = None,
     batch_size: Annotated[str | None, typer.Option(help="Images a forward pass. [auto]")] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many images: a fixed random choice.")] = None,
     data_root: Annotated[str | None, typer.Option(help="Where a table's relative paths start.")] = None,
@@ -91,8 +95,18 @@ def explain(
         bool | None, typer.Option("--unlabelled", help="Take every image below a folder, without labels.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of a torchvision dataset.")] = None,
-    executor: Annotated[str | None, typer.Option(help="Where the work is done: local. [local]")] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads that read and decode. [one a core]")] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Where the work is done: local or ray. [local]")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, such as auto or HOST:6379. [this machine alone]")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Threads that read and decode [one a core]; with ray workers [one a GPU, or for 4 cores]."
+        ),
+    ] = None,
     publish_every: Annotated[float | None, typer.Option(help="Seconds between publications. [30]")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run on the pages. [its directory's]")] = None,
 ) -> None:
@@ -106,7 +120,7 @@ def explain(
 
 def run_explain(settings: Any, more_follows: bool = False) -> None:
     """Explain, with progress on the terminal and a summary at the end; without a next command where more follows."""
-    from engine.executors.local import AuditInterruptedError
+    from engine.executors.publication import AuditInterruptedError
     from engine.explain import explain as carry_out
     from engine.progress import ConsoleReporter
 

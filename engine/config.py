@@ -110,6 +110,7 @@ class ExplainConfig(BaseModel):
     methods: Methods = "fast"
     targets: Names = ("pred", "true")
     device: str = "auto"
+    precision: Literal["float32", "tf32", "bfloat16", "float16"] = "float32"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     resize: Annotated[int, Field(ge=8, le=8192)] | None = None
@@ -128,7 +129,8 @@ class ExplainConfig(BaseModel):
     label_names: bool = False
     unlabelled: bool = False
     split: str | None = None
-    executor: Literal["local"] = "local"
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     publish_every: Annotated[float, Field(gt=0)] = 30.0
     name: str | None = None
@@ -152,9 +154,12 @@ def read_config(options: dict[str, Any], file: Path | None = None) -> ExplainCon
                 f"{_option(key)} {str(value)!r} is not valid text: rename it without odd bytes."
             )
     try:
-        return ExplainConfig(**values)
+        config = ExplainConfig(**values)
     except ValidationError as error:
         raise ConfigError(_sentence(error, values)) from error
+    if config.address is not None and config.executor != "ray":
+        raise ConfigError(f"--address {config.address} names a Ray cluster: say --executor ray with it.")
+    return config
 
 
 def _read_file(file: Path) -> dict[str, Any]:

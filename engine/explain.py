@@ -29,7 +29,7 @@ from engine.progress import Reporter, Silent
 from engine.trust import TRUST
 
 if TYPE_CHECKING:
-    from engine.executors.local import Counts
+    from engine.executors.publication import Counts, Executor
 
 KEPT = (*TRUST, AGREEMENT)
 """Statistics that belong to some methods alone: a run keeps them when it is completed with others."""
@@ -43,6 +43,7 @@ class Summary:
         run: The run's directory.
         total: Records of the dataset (or as many as ``--limit`` let through).
         counts: What became of them.
+        device: Where the network ran.
         samples: Rows the run holds now.
         labelled: Those with a label.
         wrong: Those of them that are classified wrongly.
@@ -55,6 +56,7 @@ class Summary:
     run: str
     total: int
     counts: Counts
+    device: str
     samples: int = 0
     labelled: int = 0
     wrong: int = 0
@@ -76,6 +78,8 @@ def explain(config: ExplainConfig, reporter: Reporter | None = None) -> Summary:
         GazelakeError: Something that the user can mend, in one sentence.
         AuditInterruptedError: The user pressed Ctrl-C; what was finished is published.
     """
+    if config.executor == "ray":
+        import engine.executors.ray  # says at once that Ray is missing  # noqa: F401
     reporter = reporter or Silent()
     began = monotonic()
     plan = make_plan(config, find_dataset(config), reporter)
@@ -91,7 +95,7 @@ def execute(plan: Plan, reporter: Reporter) -> Summary:
         GazelakeError: As `explain`.
         AuditInterruptedError: As `explain`.
     """
-    from engine.executors.local import AuditInterruptedError
+    from engine.executors.publication import AuditInterruptedError
 
     began = monotonic()
     out = plan.config.out
@@ -120,48 +124,23 @@ def execute(plan: Plan, reporter: Reporter) -> Summary:
 
 
 def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter) -> Summary:
-    from engine.batch_rows import Recording
-    from engine.executors.local import LocalExecutor
-    from engine.preparation import Preparer
-    from engine.statistics import statistic_fields
-    from engine.worker import Worker
-
     config, records = plan.config, plan.records
-    recording = Recording(
-        plan.requests,
-        plan.manifest.default_method,
-        plan.keys,
-        [field.name for field in statistic_fields(plan.objects is not None)],
-        plan.objects,
-    )
-    worker = Worker(plan.model, plan.families, plan.targets, recording, plan.batch_size)
-    threads = config.workers or os.cpu_count() or 1
     absent = _absent(plan, ledger)
     absent_by_content: dict[str, set[str]] = {}
     for sample_id in absent & ledger.samples.keys():
         absent_by_content.setdefault(ledger.samples[sample_id].content, set()).add(sample_id)
-    with _stop_between_batches() as stop:
-        executor = LocalExecutor(
-            records,
-            worker,
-            writer,
-            reporter,
-            batch_size=plan.images_at_once,
-            threads=threads,
-            overlap=plan.model.device.type != "cpu",
-            publish_every=config.publish_every,
-            stop=stop,
-            absent=absent_by_content,
-        )
+    with (
+        _stop_between_batches() as stop,
+        _executor(plan, writer, reporter, stop, absent_by_content) as executor,
+    ):
         reporter.start(len(records))
         failures: dict[str, SampleError] = {}
         todo: Sequence[int] = range(len(records))
         while todo:
-            preparer = Preparer(records, plan.model.preprocessing, plan.targets, ledger, failures)
-            deferred = executor.run(todo, preparer)
+            deferred = executor.run(todo, ledger, failures)
             todo = [one.index for one in deferred]
             if todo:
-                del ledger, preparer
+                del ledger
                 only, ids = {one.content for one in deferred}, {records.sample_id(i) for i in todo}
                 ledger = Ledger.read(writer.storage, writer.manifest, plan.keys, only, ids)
     if absent:
@@ -169,9 +148,37 @@ def _carry_out(plan: Plan, writer: RunWriter, ledger: Ledger, reporter: Reporter
     if complete_agreement(writer, writer.manifest.default_method):
         writer.compact()
     writer.manifest.notices = [*plan.manifest.notices, *gap_notices(Run.open(writer.path), plan)]
-    summary = Summary(str(config.out), len(records), executor.counts, removed=len(absent))
+    summary = Summary(str(config.out), len(records), executor.counts, executor.device, removed=len(absent))
     summary.notices = [*writer.manifest.notices, *_losses(plan, writer)]
     return _measure(summary, writer)
+
+
+@contextmanager
+def _executor(
+    plan: Plan, writer: RunWriter, reporter: Reporter, stop: Callable[[], bool], absent: dict[str, set[str]]
+) -> Iterator[Executor]:
+    """Yield the executor that the configuration names."""
+    from engine.executors.local import LocalExecutor
+    from engine.worker import Worker
+
+    config = plan.config
+    if config.executor == "ray":
+        from engine.executors.ray import RayExecutor
+
+        with RayExecutor(plan, writer, reporter, stop=stop, absent=absent) as distributed:
+            yield distributed
+        return
+    yield LocalExecutor(
+        plan.records,
+        Worker(plan.model, plan.families, plan.targets, plan.recording, plan.batch_size),
+        writer,
+        reporter,
+        batch_size=plan.images_at_once,
+        threads=config.workers or os.cpu_count() or 1,
+        publish_every=config.publish_every,
+        stop=stop,
+        absent=absent,
+    )
 
 
 def _refuse_partial_change(plan: Plan, ledger: Ledger) -> None:
@@ -285,7 +292,7 @@ def _history(plan: Plan, summary: Summary) -> dict[str, Any]:
         "command": command(plan.config),
         "finished": now(),
         "seconds": round(summary.seconds, 1),
-        "device": str(plan.model.device),
+        "device": summary.device,
         "explained": counts.explained + counts.completed,
         "reused": counts.reused,
         "failed": sum(counts.failed.values()),

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
@@ -16,6 +18,7 @@ from cache.errors import ConfigError, ModelError, shown
 from engine.architectures import Architecture, build, mending
 from engine.checkpoints import Checkpoint, load_checkpoint
 from engine.preprocessing import Preprocessing, build_preprocessing, read_preprocessing
+from engine.transfers import to_device
 
 _PROBE = 2
 """Images of the probe: two, so that an output that drops the batch is seen."""
@@ -37,6 +40,7 @@ class LoadedModel:
         fingerprint: BLAKE2b-128 of its weights and structure, hexadecimal.
         device: Where it runs.
         notices: Sentences that a person should read.
+        layout: How inputs of three channels lie in memory.
     """
 
     module: nn.Module
@@ -50,6 +54,12 @@ class LoadedModel:
     fingerprint: str
     device: torch.device
     notices: list[str] = field(default_factory=list)
+    layout: torch.memory_format = torch.channels_last
+
+    def inputs(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        """Return pixels (N, height, width, channels) as the network takes them, on its device, in its memory format."""
+        x = self.preprocessing.normalise(to_device(pixels, self.device))
+        return x if x.shape[1] != 3 else x.contiguous(memory_format=self.layout)
 
     def scores(self, logits: torch.Tensor) -> torch.Tensor:
         """Return one score a class (N, outputs): the logits, or (−z, z) of a single logit z."""
@@ -151,7 +161,7 @@ def _load(
     notices += _suspicions(module, probe, spec)
     names = list(classes) if classes is not None else (file.classes if file else None) or architecture.classes
     _check_classes(names, max(outputs, 2), classes is not None, architecture)
-    _place(module, where)
+    place(module, where)
     return LoadedModel(
         module,
         preprocessing,
@@ -303,7 +313,7 @@ def _check_classes(
     )
 
 
-def _place(module: nn.Module, device: torch.device) -> None:
+def place(module: nn.Module, device: torch.device) -> None:
     """Move the network to its device, in the memory format in which convolutions are fastest."""
     try:
         module.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from engine.attribution.registry import MethodRequest
     from engine.attribution_rows import Objects
+    from engine.batch_rows import Recording
     from engine.families import Families
     from engine.layers import TargetLayer
     from engine.models import LoadedModel
@@ -60,16 +61,30 @@ class Plan:
 
     @property
     def images_at_once(self) -> int:
-        """Images that are explained together: fewer where each takes many passes, which fill batches of their own.
+        """Images that are explained together."""
+        return images_at_once(self.requests, self.batch_size)
 
-        Progress and publication would come too rarely otherwise.
-        """
-        families = {request.method.family for request in self.requests}
-        drawn = max(int(r.parameters.get(name, 0)) for r in self.requests for name in ("samples", "masks"))
-        share = 4 if "gradient" in families else 1
-        if "perturbation" in families:
-            share = 16 if drawn >= MANY_PASSES else 8
-        return max(1, self.batch_size // share)
+    @property
+    def recording(self) -> Recording:
+        """What is recorded of every batch."""
+        from engine.batch_rows import Recording
+        from engine.statistics import statistic_fields
+
+        names = [field.name for field in statistic_fields(self.objects is not None)]
+        return Recording(self.requests, self.manifest.default_method, self.keys, names, self.objects)
+
+
+def images_at_once(requests: Sequence[MethodRequest], batch_size: int) -> int:
+    """Return how many images are explained together: fewer where each takes many passes, which fill batches of their own.
+
+    Progress and publication would come too rarely otherwise.
+    """
+    families = {request.method.family for request in requests}
+    drawn = max(int(r.parameters.get(name, 0)) for r in requests for name in ("samples", "masks"))
+    share = 4 if "gradient" in families else 1
+    if "perturbation" in families:
+        share = 16 if drawn >= MANY_PASSES else 8
+    return max(1, batch_size // share)
 
 
 def find_dataset(config: ExplainConfig) -> Dataset:
@@ -95,15 +110,54 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
     reporter.say(f"{len(dataset):,} images in {config.data}")
     reporter.say("Loading PyTorch and the model …")
     from engine.attribution.registry import parse_methods
-    from engine.batches import automatic_batch
-    from engine.families import Families
-    from engine.labels import match_labels, read_class_map, read_classes
-    from engine.models import load_model
+    from engine.labels import match_labels, read_class_map
+    from engine.precision import key_suffix
     from engine.statistics import statistic_fields
     from engine.trust import trust_fields
 
     requests, default = _with_default(parse_methods(config.methods), config.out)
-    named = read_classes(config.classes) if config.classes else None
+    # Where workers elsewhere do the work, an accelerator here is left to them.
+    model = open_model(config, dataset.native_size, "cpu" if config.executor == "ray" else config.device)
+    class_map = read_class_map(str(config.class_map)) if config.class_map else None
+    match = match_labels(dataset, model.outputs, model.classes, class_map)
+    targets = parse_targets(config.targets, match.classes)
+    families, requests, refused = set_up(config, model, requests)
+    if config.executor == "local":
+        speed_up(config, model)
+    notices = [*dataset.notices, *model.notices, *match.notices, *refused]
+    default = default if default in {request.name for request in requests} else _default_method(requests)
+    columns = dataset.records.column_names
+    objects: Objects | None = "mask" if "mask" in columns else "boxes" if "boxes" in columns else None
+    fields = statistic_fields(objects is not None)
+    version = _statistics_version(fields)
+    version += key_suffix(config.precision)
+    keys = {request.name: f"{request.key(families.layer_identity)}-{version}" for request in requests}
+    keys[EMBEDDINGS] = keys[default]
+    manifest = _manifest(config, dataset, model, families.layer_identity, match.classes)
+    manifest.notices = notices + _equivalences(families, requests, manifest, keys)
+    manifest.default_method = default
+    manifest.statistics = [*fields, *trust_fields(requests)]
+    manifest.targets = list(config.targets)
+    records = Records(dataset, match.label_indices(dataset))
+    size = fitting_batch(config, model, requests)
+    return Plan(config, records, model, families, requests, targets, manifest, keys, objects, size)
+
+
+def open_model(config: ExplainConfig, native_size: tuple[int, int] | None, device: str) -> LoadedModel:
+    """Load the network that a configuration names.
+
+    Args:
+        config: The configuration.
+        native_size: Height and width that all images share by construction, None otherwise.
+        device: Where it is to run.
+
+    Raises:
+        GazelakeError: It cannot be loaded, or is no classifier.
+    """
+    from engine.labels import read_classes
+    from engine.models import load_model
+    from engine.precision import settle_matmul
+
     model = load_model(
         config.model,
         weights=config.weights,
@@ -114,39 +168,52 @@ def make_plan(config: ExplainConfig, dataset: Dataset, reporter: Reporter) -> Pl
         mean=config.mean,
         std=config.std,
         interpolation=config.interpolation,
-        classes=named,
-        native_size=dataset.native_size,
-        device=config.device,
+        classes=read_classes(config.classes) if config.classes else None,
+        native_size=native_size,
+        device=device,
     )
+    settle_matmul(model.device, config.precision)
     if model.device.type == "cpu":
         keep_freed_memory()
-    class_map = read_class_map(str(config.class_map)) if config.class_map else None
-    match = match_labels(dataset, model.outputs, model.classes, class_map)
-    targets = parse_targets(config.targets, match.classes)
-    example = _example(model)
-    layer, problem = _target_layer(model, config.target_layer, example)
+    return model
+
+
+def set_up(
+    config: ExplainConfig, model: LoadedModel, requests: tuple[MethodRequest, ...]
+) -> tuple[Families, tuple[MethodRequest, ...], list[str]]:
+    """Look at a network: return its explainers, the methods that it can take, and a sentence for each that it cannot."""
+    from engine.families import Families
+
+    example = example_of(model)
+    layer, problem = target_layer(model, config.target_layer, example)
     families = Families(model, layer, example, problem)
     requests, refused = _usable(requests, families)
-    notices = [*dataset.notices, *model.notices, *match.notices, *refused]
-    default = default if default in {request.name for request in requests} else _default_method(requests)
-    columns = dataset.records.column_names
-    objects: Objects | None = "mask" if "mask" in columns else "boxes" if "boxes" in columns else None
-    fields = statistic_fields(objects is not None)
-    version = _statistics_version(fields)
-    keys = {request.name: f"{request.key(families.layer_identity)}-{version}" for request in requests}
-    keys[EMBEDDINGS] = keys[default]
-    manifest = _manifest(config, dataset, model, families.layer_identity, match.classes)
-    manifest.notices = notices + _equivalences(families, requests, manifest, keys)
-    manifest.default_method = default
-    manifest.statistics = [*fields, *trust_fields(requests)]
-    manifest.targets = list(config.targets)
-    records = Records(dataset, match.label_indices(dataset))
+    return families, requests, refused
+
+
+def speed_up(config: ExplainConfig, model: LoadedModel) -> None:
+    """Let a network that was looked at compute as it was asked to, and as its device likes it best."""
+    from engine.precision import lower
+    from engine.transfers import settle_layout
+
+    lower(model.module, model.device, config.precision)
+    if model.device.type != "cpu":  # there channels_last was the faster, whatever the network
+        settle_layout(model, example_of(model))
+
+
+def fitting_batch(config: ExplainConfig, model: LoadedModel, requests: Sequence[MethodRequest]) -> int:
+    """Return the inputs of one pass through the network: as many as were asked for, or as many as fit its device."""
+    from engine.batches import automatic_batch
+
     gradients = any(request.method.family == "gradient" for request in requests)
-    size = config.batch_size if config.batch_size != "auto" else automatic_batch(model, example, gradients)
-    return Plan(config, records, model, families, requests, targets, manifest, keys, objects, size)
+    return (
+        automatic_batch(model, example_of(model), gradients)
+        if config.batch_size == "auto"
+        else config.batch_size
+    )
 
 
-def _target_layer(model: LoadedModel, named: str | None, example: Tensor) -> tuple[TargetLayer | None, str]:
+def target_layer(model: LoadedModel, named: str | None, example: Tensor) -> tuple[TargetLayer | None, str]:
     """Return the layer that was named, or the one that is found, or None with the reason why there is none."""
     from engine.layers import find_target_layer, resolve_target_layer
 
@@ -295,13 +362,13 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _example(model: LoadedModel) -> Tensor:
+def example_of(model: LoadedModel) -> Tensor:
     """Return two inputs of noise, on which the network's layers are looked at."""
     height, width = model.preprocessing.size
     noise = np.random.default_rng(0).integers(
         0, 256, (2, height, width, model.preprocessing.channels), np.uint8
     )
-    return model.preprocessing.normalise(noise, model.device)
+    return model.inputs(noise)
 
 
 def _dataset_options(config: ExplainConfig) -> DatasetOptions:

@@ -13,7 +13,7 @@ from engine.preprocessing import Preprocessing
 from engine.records import Records, content_key
 from engine.targets import Targets
 
-GONE = ("gone", "unreadable")
+GONE = ("gone", "unreadable", "lost", "out_of_memory")
 """Kinds of failure that say nothing about an image's bytes: what is known of it stays."""
 
 

@@ -142,18 +142,19 @@ class Preprocessing:
         return View(pixels if pixels.ndim == 3 else pixels[:, :, None], (x0, y0, x1, y1), width, height)
 
     def normalise(
-        self, batch: NDArray[np.uint8] | torch.Tensor, device: str | torch.device = "cpu"
+        self, batch: NDArray[np.uint8] | torch.Tensor, device: str | torch.device | None = None
     ) -> torch.Tensor:
         """Return pixels (N, height, width, channels) uint8 as the input (N, channels, height, width) float32.
 
         (x / 255 − mean) / std, as torchvision's ToTensor and Normalize; three channels come in channels_last memory.
+        A tensor stays on its device where none is named.
         """
         import torch
 
         pixels = torch.as_tensor(
             np.require(batch, requirements="W") if isinstance(batch, np.ndarray) else batch
         )
-        x = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+        x = pixels.to(device or pixels.device).permute(0, 3, 1, 2).to(torch.float32)
         mean = torch.tensor(self.mean, device=x.device).view(-1, 1, 1)
         std = torch.tensor(self.std, device=x.device).view(-1, 1, 1)
         x = x.div_(255).sub_(mean).div_(std)

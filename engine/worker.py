@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import ModelError
+from cache.errors import MemoryShortError, ModelError
 from engine.attribution_rows import Prepared
 from engine.batch_rows import Recording, Rows, batch_rows
 from engine.ledger import EMBEDDINGS, Ledger
@@ -79,8 +79,11 @@ class Worker:
             ledger: What the run holds already; costly methods do not compute it again.
 
         Raises:
-            ModelError: The network fails, or not even one image fits.
+            ModelError: The network fails.
+            MemoryShortError: Not even one image fits.
         """
+        from engine.transfers import forget_freed
+
         found: list[Explained] = []
         done = 0
         while done < len(batch):
@@ -91,13 +94,13 @@ class Worker:
                 done += len(some)
                 continue
             if self.budget == 1:
-                raise ModelError(
+                raise MemoryShortError(
                     f"One image does not fit the memory of {self.model.device}: say --device cpu or a smaller "
                     "--image-size."
                 )
             # Alone in its batch, an image may still have had a full pass of masks.
             self.budget = (min(self.budget, len(some)) if len(some) > 1 else self.budget) // 2
-            _free_memory()
+            forget_freed(self.model.device)
         return found
 
     def _try(self, batch: Sequence[Prepared], ledger: Ledger) -> Explained | None:
@@ -119,7 +122,7 @@ class Worker:
     def _explain(self, batch: Sequence[Prepared], ledger: Ledger) -> Explained:
         import torch
 
-        x = self.model.preprocessing.normalise(np.stack([p.view.pixels for p in batch]), self.model.device)
+        x = self.model.inputs(np.stack([p.view.pixels for p in batch]))
         asked: list[list[int]] = []
 
         def choose(scores: Tensor) -> Tensor:
@@ -129,7 +132,7 @@ class Worker:
 
         cams = [request for request in self.recording.requests if request.method.family == "activation"]
         result = self.families.activation.explain(x, choose, cams)
-        log_probabilities = self.model.log_probabilities(result.logits).double().cpu().numpy()
+        log_probabilities = self.model.log_probabilities(result.logits).cpu().double().numpy()
         finite = np.isfinite(log_probabilities).all(axis=1)
         maps = self._maps(x, batch, finite, result, ledger)
         return Explained(batch, asked, ranking(result.scores), log_probabilities, result, maps)
@@ -180,16 +183,8 @@ def _out_of_memory(error: BaseException) -> bool:
     return "DefaultCPUAllocator" in str(error) or "out of memory" in str(error).lower()
 
 
-def _free_memory() -> None:
-    """Hand back what an accelerator keeps for reuse, so that a smaller batch finds it in one piece."""
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def ranking(scores: Tensor) -> NDArray[np.intp]:
     """Return the best classes of each row of scores, at most TOP_STORED, ties in the order of the outputs."""
-    values = np.nan_to_num(scores.double().cpu().numpy(), nan=-np.inf)
+    values = np.nan_to_num(scores.cpu().double().numpy(), nan=-np.inf)
     order: NDArray[np.intp] = np.argsort(-values, axis=1, kind="stable")
     return order[:, :TOP_STORED]

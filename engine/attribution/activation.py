@@ -183,10 +183,10 @@ class ActivationExplainer:
         gradients = any("gradients" in request.method.needs for request in looking)
         with self._capturing(gradients) as capture:
             logits, scores = self._forward(batch)
-            chosen = targets(scores.detach()) if callable(targets) else targets
-            chosen = chosen.to(scores.device)
+            asked = (targets(scores.detach()) if callable(targets) else targets).cpu()
+            chosen = asked.to(scores.device)
             leaf = None if self.layer is None else self._leaf(capture)
-            maps = {} if leaf is None else self._maps(leaf, scores, chosen, looking, gradients)
+            maps = {} if leaf is None else self._maps(leaf, scores, asked, looking, gradients)
         maps |= self._attended(batch, chosen, attending)
         return ActivationResult(
             logits.detach(),
@@ -223,8 +223,12 @@ class ActivationExplainer:
         methods: Sequence[MethodRequest],
         gradients: bool,
     ) -> dict[str, Tensor]:
-        """Compute (N, T, h, w) maps of every method, a column of targets at a time."""
+        """Compute (N, T, h, w) maps of every method, a column of targets at a time.
+
+        What is asked for is looked up on the host, where it came from: the device is not waited for.
+        """
         detached = self._grid(leaf.detach())
+        host, targets = targets, targets.to(scores.device)
         rows, columns = targets.shape
         empty = detached.new_full((rows, columns, *detached.shape[2:]), torch.nan, dtype=torch.float32)
         maps = {request.name: empty.clone() for request in methods}
@@ -234,10 +238,10 @@ class ActivationExplainer:
                 maps[request.name] = _for_every_target(common, targets)
         dependent = [request for request in methods if request.method.class_dependent]
         for column in range(columns if dependent else 0):
-            asked = targets[:, column] >= 0
-            where = asked.nonzero()[:, 0]
+            where = (host[:, column] >= 0).nonzero()[:, 0].to(scores.device)
             if len(where) == 0:
                 continue
+            asked = targets[:, column] >= 0
             gradient = None
             classes = targets[:, column].clamp(min=0)
             if gradients:

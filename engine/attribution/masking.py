@@ -146,7 +146,9 @@ class MaskedForward:
                 return zero_channels(activations[rows] if shared else activations, channels)
 
             with capturing(module, layer, gradients=False, replace=ablate):
-                output: Tensor = module(inputs[unique] if shared else inputs[rows])
+                output: Tensor = module(
+                    inputs[torch.tensor(unique, device=inputs.device) if shared else rows]
+                )
                 return output
 
         return self._collect(jobs, forward)

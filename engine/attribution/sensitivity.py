@@ -172,8 +172,9 @@ def smoothgrad(
     total = torch.zeros_like(inputs)
     for owners, _ in _samples(passes, samples):
         drawn = np.stack([generators[o].standard_normal(inputs.shape[1:], np.float32) for o in owners])
-        noisy = inputs[owners] + deviation[owners] * _on(inputs, drawn)
-        _add(total, owners, passes.gradient(noisy, passes.classes[owners]))
+        at = torch.tensor(owners, device=inputs.device)
+        noisy = inputs[at] + deviation[at] * _on(inputs, drawn)
+        _add(total, owners, passes.gradient(noisy, passes.classes[at]))
     return _magnitude(total / samples)
 
 
@@ -240,10 +241,10 @@ def gradient_shap(
                 starts.append(low[owner] + range_[owner] * drawn)
             else:
                 starts.append(fixed[name][owner])
-        start = torch.stack(starts)
-        way = inputs[owners] - start
+        start, at = torch.stack(starts), torch.tensor(owners, device=inputs.device)
+        way = inputs[at] - start
         share = _on(inputs, np.array(shares, np.float32))[:, None, None, None]
-        _add(total, owners, way * passes.gradient(start + share * way, passes.classes[owners]))
+        _add(total, owners, way * passes.gradient(start + share * way, passes.classes[at]))
     return (total / samples).sum(1)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -72,6 +73,32 @@ def test_every_option_of_models_is_documented() -> None:
         assert f"| `{key}` |" in MODELS
     for name in _RESAMPLING:
         assert f"`{name}`" in MODELS
+
+
+@pytest.mark.parametrize(
+    "name", ["executor", "address", "workers", "publish_every", "precision", "device", "batch_size"]
+)
+def test_every_option_of_where_and_how_is_documented(name: str) -> None:
+    from engine.config import ExplainConfig
+
+    distributed = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    option = f"`--{name.replace('_', '-')}"
+    assert option in distributed or option in MODELS
+    for choice in get_args(ExplainConfig.model_fields[name].annotation):
+        if isinstance(choice, str):
+            assert f"`{choice}`" in distributed + MODELS or f"{option} {choice}`" in MODELS
+
+
+def test_numbers_of_the_ray_executor_are_the_documented_ones() -> None:
+    from engine.executors import crews
+    from engine.executors import ray as distributed
+
+    page = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    assert f"up to {distributed.LARGEST_SHARD:,} records" in page
+    words = ("no", "one", "two", "three", "four", "five")
+    assert f"one for every {words[crews.CORES_A_WORKER]} cores" in page
+    assert f"a shard fails {words[distributed.ATTEMPTS]} times" in page
+    assert f"tried again in {words[distributed.PIECES]} pieces" in page
 
 
 def test_datasets_and_images_do_not_load_torch() -> None:

@@ -1,0 +1,85 @@
+"""Writes a shard's parts: what a worker on another machine found, for the run's writer to adopt and publish."""
+
+from __future__ import annotations
+
+import os
+
+import pyarrow as pa
+
+from cache.locations import Url
+from cache.manifest import Part
+from cache.parts import PartWriter
+from cache.schema import PART_ROWS
+from cache.storage import storage_at
+
+
+class PartsWriter:
+    """Parts of several tables being written; nothing of them counts until a manifest names them."""
+
+    def __init__(self, path: str | os.PathLike[str] | Url) -> None:
+        self.storage = storage_at(path)
+        self.path = self.storage.place
+        self._open_parts: dict[str, PartWriter] = {}
+        self._closed: list[tuple[str, Part]] = []
+
+    def part(self, table: str, schema: pa.Schema, key: str = "") -> PartWriter:
+        """Return the part of a table that rows now go to, opening one where needed.
+
+        A part is finished when it is full and when its key or schema changes.
+        """
+        part = self._open_parts.get(table)
+        if part is not None and (part.key != key or part.schema != schema or part.rows >= PART_ROWS):
+            self._finish(table)
+            part = None
+        if part is None:
+            part = self._open_parts[table] = PartWriter(self.storage, table, schema, key)
+        return part
+
+    def append(self, table: str, rows: pa.Table, key: str = "") -> tuple[str, int]:
+        """Write rows to a table.
+
+        Returns:
+            The name of the part that they went to, and the position of the first of them within it.
+
+        Raises:
+            RunStorageError: The disk refuses them.
+        """
+        part = self.part(table, rows.schema, key)
+        first = part.rows
+        part.append(rows)
+        return part.name, first
+
+    def finish(self) -> list[tuple[str, Part]]:
+        """Finish every part and let go of them: each with its table (raises RunStorageError)."""
+        for table in list(self._open_parts):
+            self._finish(table)
+        closed, self._closed = self._closed, []
+        return closed
+
+    def discard(self) -> None:
+        """Leave no trace of what was not let go of."""
+        for writing in self._open_parts.values():
+            writing.abort()
+        self._open_parts.clear()
+        for table, part in self._closed:
+            self.storage.delete(table, part.name)
+        self._closed.clear()
+
+    def _finish(self, table: str) -> None:
+        part = self._open_parts.pop(table)
+        try:
+            if part.rows:
+                self._closed.append((table, part.close()))
+            else:
+                part.abort()
+        except BaseException:
+            part.abort()
+            raise
+
+
+class ShardWriter(PartsWriter):
+    """Writes parts beside the run's own writer, in any process that reaches the run's place."""
+
+    def redirect(self, rows: pa.Table) -> pa.Table:
+        """Return rows of `samples` as they are: whoever adopts them knows where thumbnails went meanwhile."""
+        return rows
