@@ -238,14 +238,16 @@ def test_a_driver_that_was_killed_is_gone_on_from(
     words = {"data": data, "model": model, "out": out, "methods": METHODS, "device": "cpu", "batch-size": 8}
     words |= {"publish-every": 0.2, "executor": "ray", "address": cluster.address, "workers": 2}
     command = [sys.executable, "-m", "engine", "explain", *(f"--{k}={v}" for k, v in words.items())]
-    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    said = tmp_path / "said"
+    with said.open("w") as log:
+        driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=log)
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and driver.poll() is None:
         if (out / "run.json").exists() and Run.open(out).manifest.rows("samples"):
             break
         time.sleep(0.02)
     driver.kill()
-    driver.wait()
+    assert driver.wait() == -signal.SIGKILL, said.read_text()
     published = Run.open(out).manifest.rows("samples")
     assert 0 < published < IMAGES + 2
     # Parts that nobody published any more lie there; the next writer collects them.
