@@ -76,6 +76,9 @@ def cluster() -> Iterator[Any]:
         "health_check_initial_delay_ms": 0,
     }
     node = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    environment = pytest.MonkeyPatch()
+    # Beside other tests on the same cores, workers that give way to everything would hardly get a turn.
+    environment.setenv("RAY_worker_niceness", "0")
     made = Cluster(
         initialize_head=True, head_node_args={**node, "include_dashboard": False, "_system_config": quick}
     )
@@ -85,6 +88,7 @@ def cluster() -> Iterator[Any]:
     yield made
     ray.shutdown()
     made.shutdown()
+    environment.undo()
     signal.signal(signal.SIGTERM, handler)
 
 
