@@ -181,7 +181,8 @@ def _next(habits: Sequence[Finding], findings: Sequence[Finding], totals: Totals
     shortcut = next((finding for finding in habits if finding.verdict == "shortcut"), None)
     if shortcut is not None:
         errors = (
-            f"the {shortcut.n} images of finding {shortcut.rank}, where errors are {shortcut.effect:+.0%}"
+            f"the {shortcut.n} images of finding {shortcut.rank}, where errors are "
+            f"{100 * shortcut.effect:.0f} points more frequent"
             if shortcut.effect is not None and shortcut.effect > 0
             else f"the {shortcut.n} images of finding {shortcut.rank}"
         )

@@ -20,11 +20,11 @@ from dashboard.map_figure import TOLERANCE, Colouring, map_figure, simplified
 from dashboard.notices import plain, told
 from dashboard.ordering import kept_params, sort_of_url, value_text
 from dashboard.session import PageContext, open_page, param, set_params, update_filter
-from dashboard.tiles import sample_gallery
+from dashboard.tiles import sample_gallery, without_confidence
 
 FEATURE_TITLES = {"attended": "Attended content", "penultimate": "Whole images"}
 OUTCOMES = {"correct": "Right or wrong", "label": "Class", "pred": "Predicted class"}
-SHOWN = 12
+SHOWN = 8
 TILE = 104
 CHART = {"displaylogo": False, "displayModeBar": True, "scrollZoom": True}
 
@@ -55,14 +55,14 @@ def map_controls(context: PageContext) -> None:
         chosen = st.session_state["map_colour"]
         set_params(colour=None if chosen == "correct" else chosen)
 
-    of, by = st.columns([1.5, 1], vertical_alignment="bottom", gap="small")
-    of.segmented_control(
+    st.segmented_control(
         "Map of", list(FEATURE_TITLES), key="map_features", on_change=change, required=True,
-        format_func=lambda name: FEATURE_TITLES[name], width="stretch",
+        format_func=lambda name: FEATURE_TITLES[name],
     )  # fmt: skip
-    by.selectbox(
-        "Colour by", list(titles), key="map_colour", on_change=recolour, format_func=lambda name: titles[name]
-    )
+    st.selectbox(
+        "Colour by", list(titles), key="map_colour", on_change=recolour, format_func=lambda name: titles[name],
+        width=150,
+    )  # fmt: skip
 
 
 def map_view(context: PageContext) -> None:
@@ -197,7 +197,8 @@ def _beside(context: PageContext) -> None:
         lambda row: value_text(choices, key, row["sort_value"]) or str(row["sample_id"]),
         **kept_params(),
     )
-    opened = replace(gallery, toolbar=False, layout="fixed", size=TILE).mount("map_selection", context.method)
+    small = replace(without_confidence(gallery), toolbar=False, size=TILE)
+    opened = small.mount("map_selection", context.method)
     if opened:
         open_page("sample", id=opened, **kept_params())
     st.button(

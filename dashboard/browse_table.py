@@ -62,7 +62,7 @@ def columns_chooser(context: PageContext) -> None:
         # A table without any of them is told apart from the usual one by a name that nothing has.
         set_params(columns=None if usual else ",".join(quote(name, safe="._-") for name in names) or "-")
 
-    with st.popover(f"Columns · {len(chosen)}", icon=":material/view_column:", width="stretch"):
+    with st.popover(f"Columns · {len(chosen)}", icon=":material/view_column:", width="content"):
         st.multiselect(
             "Columns", list(titles), key="table_columns", on_change=change, format_func=lambda name: titles[name],
             placeholder="picture and name only",

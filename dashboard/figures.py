@@ -97,7 +97,7 @@ def confusion_figure(view: ConfusionView, look: Look) -> go.Figure:
     totals = np.maximum(np.asarray(view.row_totals, np.float64), 1)[:, None]
     share = counts / totals
     diagonal = np.eye(n, dtype=bool)
-    figure = blank_figure(look, int(np.clip(150 + 28 * n, 330, 660)))
+    figure = blank_figure(look, int(np.clip(150 + 21 * n, 330, 660)))
     top = float(share[~diagonal].max()) if n > 1 else 0.0
     labels = [label_text(name) for name in view.names]
     for keep, colour, most in ((diagonal, PALETTE.right, 1.0), (~diagonal, PALETTE.wrong, max(top, 1e-3))):

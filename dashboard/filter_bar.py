@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
@@ -12,6 +12,7 @@ from cache.fields import class_index, class_titles, sample_fields
 from cache.filter_text import clause
 from cache.filters import Filter, Is, OneOf, Range
 from dashboard.data import ask
+from dashboard.facets import counts_of, with_count
 from dashboard.field_help import field_help
 from dashboard.filter_fields import more_filters
 from dashboard.notices import empty_selection, plain
@@ -24,8 +25,13 @@ LONGEST_CHIP = 90
 OUTCOMES = {"Right": True, "Wrong": False}
 
 
-def filter_bar(context: PageContext) -> Filter:
-    """Draw the filter bar with the filter in words under it, and return the filter."""
+def filter_bar(context: PageContext, beside: Callable[[], None] | None = None) -> Filter:
+    """Draw the filter bar with the filter in words under it, and return the filter.
+
+    Args:
+        context: The page's context.
+        beside: Draws what can be done with the whole selection, at the end of the line that says what it is.
+    """
     with st.container(key="filter_bar", gap="small"):
         label, predicted, outcome, confidence, reviews, more = st.columns(
             [2.1, 2.1, 1.5, 1.8, 1.3, 1.0], vertical_alignment="bottom", gap="small"
@@ -43,7 +49,7 @@ def filter_bar(context: PageContext) -> Filter:
         with more, st.popover("More", icon=":material/tune:", width="stretch"):
             more_filters(context)
         _chips(context)
-        _sentence(context)
+        _sentence(context, beside)
     return context.filter
 
 
@@ -82,6 +88,7 @@ def _classes(context: PageContext, field: str, title: str) -> None:
         "samples"
     ):
         options.append(UNLABELLED)
+    counts = counts_of(context, field)
     key = f"filter_{field}"
     st.session_state[key] = [index for index in options if index in chosen]
 
@@ -94,7 +101,11 @@ def _classes(context: PageContext, field: str, title: str) -> None:
         options,
         key=key,
         on_change=change,
-        format_func=lambda index: "unlabelled" if index == UNLABELLED else titles[index],
+        format_func=lambda index: (
+            with_count("unlabelled", None, counts)
+            if index == UNLABELLED
+            else with_count(titles[index], index, counts)
+        ),
         placeholder="any",
     )
 
@@ -163,7 +174,7 @@ def _chips(context: PageContext) -> None:
             st.button("Clear all", key="chip_all", type="tertiary", on_click=set_filter, args=(Filter(),))
 
 
-def _sentence(context: PageContext) -> None:
+def _sentence(context: PageContext, beside: Callable[[], None] | None) -> None:
     counts = ask(context.catalog, queries.count, context.filter)
     total = context.manifest.rows("samples")
     parts = [f"**{counts.n:,}** of {total:,} images"] if context.filter else [f"**{total:,}** images"]
@@ -173,6 +184,9 @@ def _sentence(context: PageContext) -> None:
         parts.append(f"error rate **{rate}** ({counts.wrong:,} of {counts.labelled:,} labelled)")
     if counts.degenerate:
         parts.append(f"{counts.degenerate:,} without positive attention")
-    with st.container(key="sentence"):
+    with st.container(key="sentence", horizontal=True, vertical_alignment="center"):
         said = f"{plain(context.filter.sentence(context.manifest))} — " if context.filter else ""
-        st.markdown(f"{said[:1].upper()}{said[1:]}{' · '.join(parts)}")
+        st.markdown(f"{said[:1].upper()}{said[1:]}{' · '.join(parts)}", width="content")
+        if beside is not None:
+            st.space("stretch")
+            beside()

@@ -16,6 +16,7 @@ from cache.filters import Is, OneOf, Range, Text
 from cache.schema import META_PREFIX, SAMPLE_FIELDS, Field
 from dashboard.components.chart import chart
 from dashboard.data import ask
+from dashboard.facets import MOST_VALUES, counted, counts_of, with_count
 from dashboard.field_help import field_help
 from dashboard.figures import look_of
 from dashboard.notices import plain
@@ -24,7 +25,6 @@ from dashboard.session import TARGETS, PageContext, update_filter
 from dashboard.spark_figure import spark_figure
 
 STEPS = 200
-MOST_VALUES = 200
 ANSWERS = {"any": ..., "yes": True, "no": False, "unknown": None}
 _OPENED = "filter_opened"
 _ADD = "filter_add"
@@ -84,6 +84,10 @@ def more_filters(context: PageContext) -> None:
     choices = numbers(context)
     _text(context)
     object_conditions(context)
+    if not counted(context):
+        st.caption(
+            "Counts are those of the whole run: without an index, those of a selection would take long."
+        )
     for name, entry in sample_fields(context.manifest).items():
         if name in IN_BAR or name == "labelled":
             continue
@@ -132,12 +136,13 @@ def _text(context: PageContext) -> None:
 
 def _values(context: PageContext, name: str, title: str) -> None:
     table = ask(context.catalog, queries.distinct, name)
-    counts: dict[Any, int] = dict(
+    whole: dict[Any, int] = dict(
         zip(table["value"].to_pylist()[:MOST_VALUES], table["n"].to_pylist(), strict=False)
     )
+    counts = counts_of(context, name)
     current = context.filter.get(name)
     chosen = list(current.values) if isinstance(current, OneOf) else []
-    if not chosen and set(counts) <= {None}:
+    if not chosen and set(whole) <= {None}:
         return
     key = f"filter_{name}"
     st.session_state[key] = chosen
@@ -147,14 +152,16 @@ def _values(context: PageContext, name: str, title: str) -> None:
         update_filter(name, OneOf(name, values) if values else None)
 
     def said(value: Any) -> str:
-        n = counts.get(value)
-        return ("unknown" if value is None else str(value)) + ("" if n is None else f" ({n:,})")
+        return with_count(
+            "unknown" if value is None else str(value), value, whole if counts is None else counts
+        )
 
-    options = [*counts, *(value for value in chosen if value not in counts)]
+    options = [*whole, *(value for value in chosen if value not in whole)]
     st.multiselect(plain(title), options, key=key, on_change=change, format_func=said, placeholder="any")
 
 
 def _answer(context: PageContext, name: str, title: str) -> None:
+    counts = counts_of(context, name)
     current = context.filter.get(name)
     value = current.value if isinstance(current, Is) else ...
     key = f"filter_{name}"
@@ -164,7 +171,12 @@ def _answer(context: PageContext, name: str, title: str) -> None:
         meant = ANSWERS[st.session_state[key] or "any"]
         update_filter(name, None if meant is ... else Is(name, meant))  # type: ignore[arg-type]
 
-    st.segmented_control(plain(title), list(ANSWERS), key=key, on_change=change, required=True)
+    unknown = counts is None or counts.get(None) or value is None
+    answers = [answer for answer, meant in ANSWERS.items() if meant is not None or unknown]
+    st.segmented_control(
+        plain(title), answers, key=key, on_change=change, required=True,
+        format_func=lambda answer: answer if answer == "any" else with_count(answer, ANSWERS[answer], counts),
+    )  # fmt: skip
 
 
 def _range(context: PageContext, choice: Choice) -> None:
@@ -193,25 +205,25 @@ def _range(context: PageContext, choice: Choice) -> None:
             st.session_state[_OPENED] = [*st.session_state[_OPENED], choice.key]
         update_filter(choice.key, condition)
 
+    unit = f" ({choice.field.unit})" if choice.field.unit else ""
+    title = plain(f"{choice.field.title}{unit}")
+    # The name, the distribution and the slider below it, which lines up with it.
+    place = st.container(key=f"filter_range_{choice.key}", gap=None)
+    place.caption(title, help=field_help(choice.field))
     if choice.kind == "number":
         rest = context.filter.without(choice.key)
         shape = ask(context.catalog, queries.histogram, rest, choice.field.name, method, target)
         look = look_of(st.context.theme.type)
-        chart(
-            spark_figure(shape.edges, shape.counts, bounds, look),
-            f"filter_{choice.key}_shape",
-            f"How {choice.field.title} is distributed over the rest of the selection",
-        )
-    unit = f" ({choice.field.unit})" if choice.field.unit else ""
-    st.slider(
-        plain(f"{choice.field.title}{unit}"),
-        *scale.ends,
-        step=scale.step,
-        key=key,
-        on_change=change,
-        format=scale.format,
-        help=field_help(choice.field),
-    )
+        with place:
+            chart(
+                spark_figure(shape.edges, shape.counts, bounds, look),
+                f"filter_{choice.key}_shape",
+                f"How {choice.field.title} is distributed over the rest of the selection",
+            )
+    place.slider(
+        title, *scale.ends, step=scale.step, key=key, on_change=change, format=scale.format,
+        label_visibility="collapsed",
+    )  # fmt: skip
 
 
 def _map_of(

@@ -80,7 +80,8 @@ def examples(context: PageContext, finding: Finding, labelled: bool) -> None:
     if gallery is None:
         st.caption("No image of it is left in the run.")
         return
-    opened = replace(gallery, groups=groups, images=images).mount("findings_gallery", context.method)
+    gallery = replace(gallery, groups=groups, images=images, layout="across")
+    opened = gallery.mount("findings_gallery", context.method)
     if opened in owners:
         open_page("sample", id=opened, filter=owners[opened])
 

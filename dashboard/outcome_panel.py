@@ -36,7 +36,7 @@ def attention_panel(context: PageContext, labelled: bool) -> None:
     name = param("statistic")
     if name not in fields:
         name = ranking[0].field.name if ranking else next(iter(fields))
-    chosen, figure = st.columns([7, 5], gap="small")
+    chosen, figure = st.columns([8, 5], gap="small")
     with chosen:
         if ranking:
             name = _ranking(ranking, name)
@@ -78,7 +78,7 @@ def _ranking(ranking: list[Separation], name: str) -> str:
     table = pd.DataFrame(
         {
             "Statistic": [s.field.title for s in ranking],
-            "When wrong": [s.words for s in ranking],
+            "When wrong": ["–" if math.isnan(s.auc) else s.words for s in ranking],
             "Effect": [None if math.isnan(s.auc) else round(s.rank_biserial, 3) for s in ranking],
             "Right": [s.median_right for s in ranking],
             "Wrong": [s.median_wrong for s in ranking],
@@ -90,10 +90,11 @@ def _ranking(ranking: list[Separation], name: str) -> str:
         hide_index=True,
         on_select="rerun",
         selection_mode="single-cell",
-        height=300,
+        height=306,
+        placeholder="–",
         row_height=30,
         column_config={
-            "Statistic": st.column_config.TextColumn(pinned=True, width=118),
+            "Statistic": st.column_config.TextColumn(pinned=True, width=148),
             "Effect": st.column_config.NumberColumn(
                 help="Rank-biserial correlation, −1 to 1: how surely a wrong prediction has the larger (+) or smaller "
                 "(−) value. “unclear” where chance could do it, allowing for all statistics here.",

@@ -46,7 +46,7 @@ def by_class(context: PageContext, filter_: Filter, condition: Condition) -> Non
                 "No sample of this selection has a label." if by == "label" else "No sample has such a map."
             )
             return
-        left, right = st.columns([6, 7], gap="medium")
+        left, right = st.columns([4.6, 7.4], gap="small")
         with left:
             if labelled:
                 chart(
@@ -68,33 +68,36 @@ def _class_table(
     context: PageContext, filter_: Filter, condition: Condition, rows: list[dict[str, Any]], by: str
 ) -> None:
     order = ["name", "n", "share", "here", "rest", "difference", "interval"]
+    shares = ("share", "here", "rest")
     event = st.dataframe(
-        rows,
+        [row | {name: None if row[name] is None else 100 * row[name] for name in shares} for row in rows],
         key=f"region_class_table_{by}",
         hide_index=True,
         column_order=order,
         on_select="rerun",
         selection_mode="single-cell",
         height="content" if len(rows) <= 12 else 460,
+        placeholder="–",
         column_config={
             "name": st.column_config.TextColumn("Class", pinned=True),
             "n": st.column_config.NumberColumn(
-                "Matching", help="Samples of the class that match", format="localized"
+                "Matching", help="Samples of the class that match", format="localized", width=66
             ),
             "share": st.column_config.ProgressColumn(
                 "Of the class",
                 help="Share of the class's samples that match",
-                format="percent",
+                format="%.1f%%",
                 min_value=0,
-                max_value=1,
+                max_value=100,
+                width=92,
             ),
-            "here": st.column_config.NumberColumn("Wrong there", format="percent"),
-            "rest": st.column_config.NumberColumn("Wrong in the rest", format="percent"),
+            "here": st.column_config.NumberColumn("Wrong there", format="%.1f%%", width=86),
+            "rest": st.column_config.NumberColumn("Wrong in the rest", format="%.1f%%", width=118),
             "difference": st.column_config.NumberColumn(
-                "Points", help="Difference of the error rates", format="%+.0f"
+                "Points", help="Difference of the error rates", format="%+.0f", width=56
             ),
             "interval": st.column_config.TextColumn(
-                "95% interval", help="Newcombe's interval of the difference"
+                "95% interval", help="Newcombe's interval of the difference", width=96
             ),
         },
     )

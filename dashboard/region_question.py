@@ -138,7 +138,7 @@ def answer(context: PageContext, filter_: Filter, condition: Condition, alone: b
     cells = st.columns(3, gap="small")
     quiet: dict[str, Any] = {"delta_color": "off", "delta_arrow": "off", "border": True}
     cells[0].metric(
-        "Matching", f"{split.inside.n:,}", f"{_share(split.inside.n, total)} of the selection", **quiet
+        "Matching", f"{split.inside.n:,}", f"{_share(split.inside.n, total)} of {total:,}", **quiet
     )
     for cell, title, side in (
         (cells[1], "Wrong there", split.inside),

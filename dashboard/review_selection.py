@@ -70,5 +70,5 @@ def review_all(context: PageContext, total: int) -> None:
     def subjects() -> list[Subject]:
         return [Subject.sample(content) for content in ask(context.catalog, queries.contents, filter_)]
 
-    with st.popover(f"Review all {total:,}", icon=":material/rate_review:", width="stretch"):
+    with st.popover(f"Review all {total:,}", icon=":material/rate_review:", width="content"):
         review_many(context, subjects, total, "all")

@@ -94,6 +94,6 @@ def _input(manifest: Manifest) -> str:
 
 def _day(moment: str) -> str:
     try:
-        return datetime.fromisoformat(moment).strftime("%-d %b %Y, %H:%M UTC")
+        return datetime.fromisoformat(moment).strftime("%-d %b %Y, %H:%M\N{NO-BREAK SPACE}UTC")
     except ValueError:
         return ""

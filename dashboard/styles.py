@@ -59,8 +59,17 @@ _RULES = f"""
 :root {{ --gl-right: {PALETTE.right}; --gl-wrong: {PALETTE.wrong}; --gl-neutral: {PALETTE.neutral}; }}
 .stMainBlockContainer {{ padding: 1rem 2.2rem 3rem; max-width: none; }}
 .stMainBlockContainer > .stVerticalBlock {{ gap: .65rem; }}
+[data-testid="stSidebarContent"] {{ padding: 0 .25rem; }}
+.stApp [data-testid="stBaseButton-primary"], .stApp [data-tag] {{ color: light-dark(#FFFFFF, #0B1318); }}
+.st-key-filter_bar {{ max-width: 1640px; }}
 .st-key-filter_bar [data-testid="stWidgetLabel"], .st-key-order [data-testid="stWidgetLabel"] {{ min-height: 1.1rem; margin-bottom: .1rem; }}
 .st-key-filter_bar [data-testid="stWidgetLabel"] p, .st-key-order [data-testid="stWidgetLabel"] p {{ font-size: .82rem; line-height: 1.2; }}
+.st-key-filter_bar [data-testid="stSlider"] [role="group"], [class*="st-key-filter_range_"] [data-testid="stSlider"] [role="group"] {{ top: -.62rem; }}
+.st-key-filter_bar [data-testid="stSliderThumbValue"], [class*="st-key-filter_range_"] [data-testid="stSliderThumbValue"] {{ transform: translateY(2rem); }}
+.st-key-filter_bar [data-testid="stSliderTickBar"], [class*="st-key-filter_range_"] [data-testid="stSliderTickBar"] {{ display: none; }}
+[class*="st-key-filter_range_"] [data-testid="stCaptionContainer"] p {{ color: inherit; opacity: 1; }}
+.stMainBlockContainer [data-testid="stHeading"]:has(h1) [data-testid="stMarkdownContainer"] {{ margin-bottom: 0; }}
+.st-key-sentence {{ min-height: 2.6rem; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
 .stAppHeader div, .stAppHeader header {{ pointer-events: none; }}
 .stAppHeader button, .stAppHeader a, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}
@@ -70,9 +79,9 @@ section[data-testid="stSidebar"] [data-testid="stSidebarUserContent"] {{ padding
 .gl-brand {{ display: flex; align-items: center; gap: .6rem; font-weight: 650; font-size: 1.2rem; letter-spacing: -.01em; padding: 0 .25rem .4rem; }}
 .gl-mark {{ width: 1.35rem; height: 1.35rem; border-radius: 50%; flex: none;
   background: radial-gradient(circle at 62% 40%, #fcffa4 0 9%, #fca50a 20%, #bc3754 38%, #420a68 58%, #0B7285 60% 100%); }}
-h1 {{ font-size: 1.55rem !important; font-weight: 650 !important; letter-spacing: -.015em; padding: .1rem 0 .2rem !important; }}
+h1 {{ font-size: 1.55rem !important; font-weight: 650 !important; letter-spacing: -.015em; padding: .15rem 0 .3rem !important; overflow-wrap: anywhere; }}
 h2 {{ font-size: 1.2rem !important; font-weight: 620 !important; }}
-h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
+h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; padding: .3rem 0 .35rem !important; }}
 .st-key-facts table {{ width: 100%; font-size: .8rem; border: 0; }}
 .st-key-facts thead {{ display: none; }}
 .st-key-facts td {{ border: 0 !important; padding: .16rem .25rem !important; vertical-align: top; overflow-wrap: anywhere; }}
@@ -88,8 +97,10 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; }}
 .st-key-notice {{ max-width: 46rem; margin: 8vh auto 0; padding: 1.6rem 1.8rem; border-radius: 14px;
   border: 1px solid color-mix(in srgb, currentColor 14%, transparent); }}
 .st-key-sentence p {{ font-size: 1rem; }}
-.stMainBlockContainer [data-testid="stButtonGroup"] button {{ min-height: 2.35rem; }}
-.st-key-sample_header, .st-key-browse_heading {{ padding-right: 1.6rem; }}
+.stMainBlockContainer [data-testid="stButtonGroup"] button {{ min-height: 2.5rem; }}
+[class*="st-key-"] [data-testid="stButtonGroup"] > div:is([role="radiogroup"], [role="group"]) {{ margin: 0; padding: 0; overflow: visible; }}
+.stMainBlockContainer [data-testid="stHeading"]:has(h3) [data-testid="stMarkdownContainer"] {{ margin-bottom: -.45rem; }}
+.st-key-sample_header, .st-key-browse_heading, .st-key-overview_heading, .st-key-contact_heading {{ padding-right: 1.6rem; }}
 .st-key-pages {{ padding-top: .4rem; }}
 .gl-pill {{ display: inline-block; padding: .1rem .6rem; margin: 0 .35rem .35rem 0; border-radius: 999px; font-size: .84rem; unicode-bidi: isolate;
   background: color-mix(in srgb, {PALETTE.accent} 16%, transparent); overflow-wrap: anywhere; }}
@@ -132,7 +143,7 @@ td.name .gl-help {{ color: color-mix(in srgb, currentColor 72%, transparent); }}
   background: linear-gradient(90deg, transparent calc(50% - .5px), color-mix(in srgb, currentColor 60%, transparent) calc(50% - .5px) calc(50% + .5px), transparent calc(50% + .5px)),
     color-mix(in srgb, currentColor 9%, transparent); }}
 .gl-weight i {{ position: absolute; top: 0; bottom: 0; border-radius: .1rem; }}
-.gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; flex-wrap: wrap; }}
+.gl-verdict {{ display: flex; gap: .55rem; align-items: center; font-size: 1.12rem; font-weight: 620; margin-bottom: .5rem; line-height: 1.3; }}
 .gl-verdict b {{ color: #fff; font-size: .8rem; width: 1.35rem; height: 1.35rem; line-height: 1.35rem; text-align: center; border-radius: 50%; flex: none; }}
 .gl-verdict span {{ overflow-wrap: anywhere; }}
 @media print {{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cache import profiles
@@ -83,6 +84,14 @@ def encoded_maps(
 def pictures(catalog: Catalog, sample_ids: tuple[str, ...]) -> dict[str, str]:
     """Return the thumbnails of samples as URLs."""
     return {key: data_url(image) for key, image in profiles.thumbnails(catalog, sample_ids).items()}
+
+
+def without_confidence(gallery: Gallery) -> Gallery:
+    """Return a gallery of small pictures, whose captions have room for what an image is and not for how sure the model was."""
+    groups = [
+        replace(group, tiles=[replace(tile, value="") for tile in group.tiles]) for group in gallery.groups
+    ]
+    return replace(gallery, groups=groups)
 
 
 def sample_gallery(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from cache import queries
 from cache.sections import groupings
@@ -42,6 +41,7 @@ from dashboard.similar_header import similar_header
 
 PAGE_SIZES = (24, 48, 96, 192)
 DEFAULT_PAGE_SIZE = 48
+SORT_WIDTH, GROUP_WIDTH = 210, 170
 ARROWS = {"Ascending": "↑ Rising", "Descending": "↓ Falling"}
 VIEWS = {
     "gallery": ":material/grid_view: Gallery",
@@ -68,8 +68,8 @@ def show() -> None:
             open_page("contact", filter=context.filter)
         ordered = param("sort") or param("similar")
         share_panel(context, sort_of_url(context, numbers(context))[1] if ordered else None)
-    filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n
+    filter_bar(context, beside=(lambda: review_all(context, total)) if total else None)
     if not total:
         empty_selection(
             context.filter,
@@ -80,7 +80,7 @@ def show() -> None:
         return
     size = integer_param("per_page", DEFAULT_PAGE_SIZE, PAGE_SIZES[0], PAGE_SIZES[-1])
     size = min(PAGE_SIZES, key=lambda offered: abs(offered - size))
-    _order(context, size, total, view)
+    _order(context, size, view)
     similar_header(context)
     by = grouping_of_url(context)
     if view == "map":
@@ -116,27 +116,21 @@ def _views(view: str) -> None:
     )  # fmt: skip
 
 
-def _order(context: PageContext, size: int, total: int, view: str) -> None:
-    widths = [1.6, 1.75, 2.05, 4.0, 1.7] if view == "map" else [2.2, 1.6, 2.3, 1.7, 0.9, 1.6]
-    with st.container(key="order"):
-        columns = st.columns(widths, vertical_alignment="bottom", gap="small")
-    by, down, target, third = columns[:4]
-    _sorting(context, by, down)
-    _target(context, target)
-    with third:
+def _order(context: PageContext, size: int, view: str) -> None:
+    with st.container(key="order", horizontal=True, vertical_alignment="bottom", gap="small"):
+        _sorting(context, SORT_WIDTH - 40 if view == "map" else SORT_WIDTH)
+        _target(context)
         if view == "map":
             map_controls(context)
-        elif view == "table":
+            return
+        if view == "table":
             columns_chooser(context)
         else:
             _grouping(context)
-    if view != "map":
-        _page_size(columns[4], size, view == "gallery" and grouping_of_url(context) is not None)
-    with columns[-1]:
-        review_all(context, total)
+        _page_size(size, view == "gallery" and grouping_of_url(context) is not None)
 
 
-def _sorting(context: PageContext, by: DeltaGenerator, down: DeltaGenerator) -> None:
+def _sorting(context: PageContext, width: int) -> None:
     choices = numbers(context)
     titles = sort_titles(context, choices)
     key, sort = sort_of_url(context, choices)
@@ -148,27 +142,26 @@ def _sorting(context: PageContext, by: DeltaGenerator, down: DeltaGenerator) -> 
         falling = st.session_state["sort_down"] == "Descending"
         set_params(sort=sort_param(context, chosen, falling and not alike), similar=None, page=None)
 
-    by.selectbox(
+    st.selectbox(
         "Sort by", list(titles), key="sort_key", on_change=change, format_func=lambda name: titles[name],
-        help=field_help(choices[key].field) if key in choices else None,
+        help=field_help(choices[key].field) if key in choices else None, width=width,
     )  # fmt: skip
-    down.segmented_control(
+    st.segmented_control(
         "Order", ["Ascending", "Descending"], key="sort_down", on_change=change, required=True,
-        label_visibility="collapsed", disabled=alike,
-        width="stretch", format_func=lambda name: ARROWS[name],
+        label_visibility="collapsed", disabled=alike, format_func=lambda name: ARROWS[name],
     )  # fmt: skip
 
 
-def _target(context: PageContext, place: DeltaGenerator) -> None:
+def _target(context: PageContext) -> None:
     st.session_state["map_target"] = context.target
 
     def retarget() -> None:
         chosen = st.session_state["map_target"]
         set_params(target=None if chosen == "pred" else chosen)
 
-    place.segmented_control(
+    st.segmented_control(
         "Attention for the", list(TARGETS), key="map_target", on_change=retarget, required=True,
-        format_func=lambda name: TARGETS[name], width="stretch",
+        format_func=lambda name: TARGETS[name],
     )  # fmt: skip
 
 
@@ -181,18 +174,18 @@ def _grouping(context: PageContext) -> None:
 
     st.selectbox(
         "Group by", list(titles), key="group_by", on_change=regroup, format_func=lambda name: titles[name],
-        placeholder="nothing",
+        placeholder="nothing", width=GROUP_WIDTH,
     )  # fmt: skip
 
 
-def _page_size(place: DeltaGenerator, size: int, disabled: bool) -> None:
+def _page_size(size: int, disabled: bool) -> None:
     st.session_state["per_page"] = size
 
     def resize() -> None:
         chosen = st.session_state["per_page"]
         set_params(per_page=None if chosen == DEFAULT_PAGE_SIZE else str(chosen), page=None)
 
-    place.selectbox("Per page", PAGE_SIZES, key="per_page", on_change=resize, disabled=disabled)
+    st.selectbox("Per page", PAGE_SIZES, key="per_page", on_change=resize, disabled=disabled, width=84)
 
 
 def _pages(number: int, pages: int, words: str) -> None:

@@ -108,7 +108,8 @@ def _mean_maps(
             mean = means[name]
             title = method_title(context.manifest, name)
             agrees = others.get(name)
-            empty = f", {mean.degenerate:,} degenerate" if mean.degenerate else ""
+            # A line of its own where both do not stand in one: a card is narrow.
+            empty = f", {mean.degenerate:,}\N{NO-BREAK SPACE}degenerate" if mean.degenerate else ""
             tile = Tile(
                 name, "mean", f"{mean.n:,} maps{empty}", f"Mean {title} of {mean.n:,} maps",
                 href=link_to("region", method=name), maps={name: encoded(mean.p)}, method=name, ratio=ratio,

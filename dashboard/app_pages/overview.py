@@ -48,7 +48,7 @@ def main() -> None:
     else:
         if not counts.labelled:
             st.info(NO_LABELS, icon=":material/label_off:")
-        left, right = st.columns([5, 7], gap="medium")
+        left, right = st.columns([4.7, 7.3], gap="small")
         with left, st.container(border=True, height="stretch"):
             if counts.labelled:
                 _confusion(context)
@@ -56,7 +56,7 @@ def main() -> None:
                 _confidence(context)
         with right, st.container(border=True, height="stretch"):
             _classes(context, bool(counts.labelled))
-        left, right = st.columns([4, 9], gap="medium")
+        left, right = st.columns([4, 9], gap="small")
         with left, st.container(border=True, height="stretch"):
             if counts.labelled:
                 _reliability(context)
@@ -72,17 +72,9 @@ def main() -> None:
 
 def _heading(context: PageContext, errors: bool) -> None:
     """Say which samples are shown, and offer to see them or to let go of the filter."""
-    st.title("Overview")
-    with st.container(horizontal=True, vertical_alignment="center", key="overview_heading"):
-        if context.filter:
-            sentence = context.filter.sentence(context.manifest)
-            st.markdown(f":material/filter_alt: Only **{plain(sentence)}**", width="content")
-            st.button(
-                "Clear filter",
-                on_click=lambda: set_filter(Filter()),
-                key="overview_clear",
-                icon=":material/close:",
-            )
+    with st.container(horizontal=True, vertical_alignment="center", key="overview_heading", gap="small"):
+        st.title("Overview", width="content")
+        st.space("stretch")
         if errors and st.button("See the wrong ones", key="overview_wrong", icon=":material/error_outline:"):
             open_page("browse", filter=context.filter.with_(Is("correct", False)))
         if errors and st.button("Contact sheet", key="overview_contact", icon=":material/view_comfy_alt:"):
@@ -91,6 +83,17 @@ def _heading(context: PageContext, errors: bool) -> None:
             open_page("findings")
         if st.button("Browse all of these", key="overview_all", icon=":material/grid_view:"):
             open_page("browse", filter=context.filter)
+    if context.filter:
+        with st.container(horizontal=True, vertical_alignment="center", key="overview_filter"):
+            sentence = context.filter.sentence(context.manifest)
+            st.markdown(f":material/filter_alt: Only **{plain(sentence)}**", width="content")
+            st.button(
+                "Clear filter",
+                on_click=lambda: set_filter(Filter()),
+                key="overview_clear",
+                icon=":material/close:",
+                type="tertiary",
+            )
 
 
 def _headline(context: PageContext, counts: Any) -> None:
@@ -213,11 +216,11 @@ def _classes(context: PageContext, labelled: bool) -> None:
         if labelled
         else f"{len(table):,} predicted classes; click a cell for its samples."
     )
-    percent: dict[str, Any] = {"format": "percent", "min_value": 0, "max_value": 1, "width": 76}
+    percent: dict[str, Any] = {"format": "%.1f%%", "min_value": 0, "max_value": 100, "width": 82}
     columns = {
         "name": st.column_config.TextColumn("Class", pinned=True),
         "n": st.column_config.NumberColumn(
-            "Images", help="Samples of the class", format="localized", width=52
+            "Images", help="Samples of the class", format="localized", width=54
         ),
         "wrong": st.column_config.NumberColumn(
             "Wrong", help="Samples of the class called another", format="localized", width=52
@@ -238,7 +241,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
             **percent,
         ),
         "mean_confidence": st.column_config.NumberColumn(
-            "Confidence", help="Mean confidence where this class is predicted", format="percent", width=72
+            "Confidence", help="Mean confidence where this class is predicted", format="%.1f%%", width=84
         ),
         "mistaken": st.column_config.TextColumn(
             "Mistaken for", help="The class its samples are most often called instead", width=96
@@ -248,14 +251,18 @@ def _classes(context: PageContext, labelled: bool) -> None:
     columns = {name: columns[name] for name in order}
     if not labelled:
         columns = {name: columns[name] for name in ("name", "predicted", "mean_confidence")}
+    shown = table[list(columns)].copy()
+    for name in {"recall", "precision", "mean_confidence"} & set(columns):
+        shown[name] = 100 * shown[name].astype(float)
     event = st.dataframe(
-        table[list(columns)],
+        shown,
         key="overview_classes",
         column_config=columns,
         hide_index=True,
         on_select="rerun",
         selection_mode="single-cell",
         height="content" if len(table) <= 14 else 560,
+        placeholder="–",
     )
     cell = cell_of(event)
     if cell is not None:

@@ -25,7 +25,7 @@ from dashboard.review_panel import review_panel
 from dashboard.sample_maps import every_method, large_maps, superpixel_panel
 from dashboard.sample_tables import facts_html, standings_html, top_html, verdict_html
 from dashboard.session import PageContext, link_to, open_page, page_context, param, set_params
-from dashboard.tiles import sample_gallery
+from dashboard.tiles import sample_gallery, without_confidence
 
 NEAREST = 12
 SMALL = 112
@@ -126,9 +126,8 @@ def _nearest(context: PageContext, row: Row) -> None:
     gallery = sample_gallery(
         context, rows, lambda near: f"similarity {similarity[str(near['sample_id'])]:.2f}"
     )
-    opened = replace(gallery, toolbar=False, layout="fixed", size=SMALL).mount(
-        "sample_nearest", context.method
-    )
+    small = replace(without_confidence(gallery), toolbar=False, layout="fixed", size=SMALL)
+    opened = small.mount("sample_nearest", context.method)
     if opened:
         open_page("sample", id=opened)
 

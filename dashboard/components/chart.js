@@ -1,6 +1,8 @@
 // Draws a figure as SVG: bars, points with intervals, lines, texts and matrices; says what is under the pointer, and what is picked.
 
 const charts = new WeakMap();
+const FLATTEST = 1.8; // width of a cell by its height, at most
+const SMALLEST = 8; // pixels of the figures in a cell, at least
 const NEAR = 18; // pixels within which a point counts as pointed at
 const PAD = 6;
 
@@ -80,25 +82,37 @@ class Chart {
     this.font = font;
     const of = (id) => traces.filter((trace) => (trace[`${id[0]}axis`] || id[0]) === id);
     const ids = ["x", "y", ...["x2", "y2"].filter((id) => of(id).length)];
-    this.axes = Object.fromEntries(ids.map((id) => [id, new Axis(id, layout.axes[`${id[0]}axis${id.slice(1)}`] || {}, of(id), font)]));
+    this.axes = Object.fromEntries(ids.map((id) => [id, new Axis(id, layout.axes[`${id[0]}axis${id.slice(1)}`] || {}, of(id), font, this.family)]));
     const margin = layout.margin || {};
     const [across, down] = [ids.filter((id) => id[0] === "x"), ids.filter((id) => id[0] === "y")].map((list) => list.map((id) => this.axes[id]));
     const titled = (axis) => (axis.given.title?.text ? 20 : 0);
     const left = Math.max(...down.map((axis) => Math.max(0, ...axis.ticks(height).map(([, text]) => widthOf(text, axis.size, this.family))) + titled(axis))) + PAD + 4;
     const bare = across.every((axis) => axis.given.visible === false);
-    const right = width - (bare ? 8 : Math.max(margin.r || 8, 10));
+    let right = width - (bare ? 8 : Math.max(margin.r || 8, 10));
     let [top, bottom] = [bare ? 2 : margin.t ?? 8, height - 2];
     for (const axis of across) {
-      const turned = (Math.abs(axis.given.tickangle || 0) * Math.PI) / 180;
-      const longest = Math.max(0, ...axis.ticks((right - left) * (axis.domain[1] - axis.domain[0])).map(([, text]) => widthOf(text, axis.size, this.family)));
+      const told = axis.ticks((right - left) * (axis.domain[1] - axis.domain[0]));
+      axis.angle = axis.given.tickangle || 0;
+      const [apart, line] = [((right - left) / Math.max(told.length, 1)) * Math.sin((Math.abs(axis.angle) * Math.PI) / 180), axis.size * 1.05];
+      if (axis.angle && apart < line) axis.angle = -90;
+      const turned = (Math.abs(axis.angle) * Math.PI) / 180;
+      const longest = Math.max(0, ...told.map(([, text]) => widthOf(text, axis.size, this.family)));
       axis.room = bare ? 0 : (turned ? longest * Math.sin(turned) + axis.size * 0.7 : axis.size + 4) + PAD;
       if (axis.given.side === "top") top = Math.max(top, axis.room + titled(axis) + 2);
       else bottom = Math.min(bottom, height - axis.room - titled(axis));
     }
     if (traces.some((trace) => trace.bar)) bottom -= 30;
+    right = Math.min(right, left + this.widest(bottom - top));
     this.frame = { left, right, top, bottom };
     for (const axis of across) [axis.start, axis.end] = axis.domain.map((share) => left + share * (right - left));
     for (const axis of down) [axis.start, axis.end] = axis.domain.map((share) => bottom - share * (bottom - top));
+  }
+
+  // Cells of a matrix may be wider than they are high, but no bars: on a wide page the matrix keeps to the left.
+  widest(height) {
+    if (!this.data.traces.some((trace) => trace.type === "heatmap")) return Infinity;
+    const [columns, rows] = [this.axes.x, this.axes.y].map((axis) => Math.abs(axis.high - axis.low));
+    return (FLATTEST * height * columns) / rows;
   }
 
   drawAxis(parent, axis) {
@@ -108,18 +122,21 @@ class Chart {
     const grid = given.gridcolor || "currentColor";
     const length = Math.abs(axis.end - axis.start);
     const upper = given.side === "top";
-    for (const [value, text] of axis.ticks(length)) {
+    const told = axis.ticks(length);
+    const every = axis.given.tickvals ? Math.ceil((told.length * axis.size * 1.05) / length) : 1; // labels that stand too close are left out
+    for (const [index, [value, text]] of told.entries()) {
       const at = axis.at(value);
       if (given.showgrid !== false)
         for (const other of others) {
           const line = axis.horizontal ? { x1: at, x2: at, y1: other.start, y2: other.end } : { x1: other.start, x2: other.end, y1: at, y2: at };
           make("line", { ...line, stroke: grid, "stroke-width": 1 }, parent);
         }
+      if (index % every && (!axis.horizontal || axis.angle)) continue;
       if (!axis.horizontal) {
         write(parent, left - PAD, at, text, axis.size, { "text-anchor": "end", "dominant-baseline": "central", class: "tick" });
         continue;
       }
-      const angle = given.tickangle || 0;
+      const { angle } = axis;
       const y = upper ? top - PAD : bottom + PAD;
       const anchor = !angle ? "middle" : upper ? "start" : "end";
       write(parent, at, y, text, axis.size, {
@@ -145,6 +162,7 @@ class Chart {
     const group = make("g", { class: trace.type === "bar" ? "bars" : "points" }, this.svg);
     const each = (value, at) => (Array.isArray(value) ? value[at] : value);
     const { marker = {} } = trace;
+    const figures = trace.mode === "text" ? this.figures(trace, Math.abs(across.at(1) - across.at(0)) - 3) : null;
     trace.x.forEach((x, at) => {
       const y = trace.y[at];
       if (x === null || y === null) return;
@@ -156,7 +174,7 @@ class Chart {
         Object.assign(hit, { span: [x0, x1], lane: [down.start, down.end].sort((a, b) => a - b), box: [x0, Math.min(y0, y1), x1 - x0, Math.abs(y1 - y0)] });
         make("rect", { x: x0, y: Math.min(y0, y1), width: Math.max(x1 - x0, 0), height: Math.abs(y1 - y0), fill: each(marker.color, at), "fill-opacity": marker.opacity }, group);
       } else if (trace.mode === "text") {
-        write(group, hit.x, hit.y, each(trace.text, at), trace.textfont?.size || this.font, {
+        write(group, hit.x, hit.y, figures.texts[at], figures.size, {
           "text-anchor": "middle", "dominant-baseline": "central", style: `fill:${each(trace.textfont?.color, at) || "currentColor"}`, class: "tick",
         });
         return;
@@ -177,6 +195,18 @@ class Chart {
       if (trace.mode === "markers" && marker.opacity !== 0) this.symbol(group, hit.x, hit.y, { ...marker, color: each(marker.color, at) });
       if (hit.tip !== undefined) this.hits.push(hit);
     });
+  }
+
+  // The figures of a matrix have one size, in which the longest fits its cell; rather than too small, thousands are written
+  // short, and what does not fit then is left to hovering.
+  figures(trace, room) {
+    const usual = trace.textfont?.size || this.font;
+    const wide = (text, size) => widthOf(text, size, this.family);
+    for (const texts of [trace.text, trace.text.map(short)]) {
+      const size = Math.min(usual, (usual * room) / Math.max(1, ...texts.map((text) => wide(text, usual))));
+      if (size >= SMALLEST) return { texts, size };
+    }
+    return { texts: trace.text.map((text) => (wide(short(text), SMALLEST) <= room ? short(text) : "")), size: SMALLEST };
   }
 
   symbol(parent, x, y, marker) {

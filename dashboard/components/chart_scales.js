@@ -1,6 +1,7 @@
 // Scales, ticks and texts of charts. Texts come with <b>, <br> and escapes, as Plotly takes them, and become nodes, never HTML.
 
 const NS = "http://www.w3.org/2000/svg";
+const BETWEEN = 12; // pixels between the labels of an axis
 const rulers = document.createElement("canvas").getContext("2d");
 
 function make(tag, attributes, parent) {
@@ -63,10 +64,17 @@ function number(value, form, step) {
   return Math.abs(exact) >= 1e3 ? exact.toLocaleString("en-US") : String(+exact.toPrecision(4));
 }
 
+// A whole number with its thousands as "k": 1,234 is 1.2k.
+function short(text) {
+  const value = Number(String(text).replace(/,/g, ""));
+  const [unit, sign] = value >= 1e6 ? [1e6, "M"] : [1e3, "k"];
+  return value >= 1e3 ? `${+(value / unit).toFixed(value < 10 * unit ? 1 : 0)}${sign}` : text;
+}
+
 // An axis: its range in the data, its place in pixels once `span` is set, and its ticks.
 class Axis {
-  constructor(id, given, traces, font) {
-    Object.assign(this, { id, given, horizontal: id[0] === "x" });
+  constructor(id, given, traces, font, family) {
+    Object.assign(this, { id, given, family, horizontal: id[0] === "x" });
     this.size = given.tickfont?.size || font;
     this.domain = given.domain || [0, 1];
     const [low, high] = given.range || this.spanned(traces);
@@ -102,9 +110,13 @@ class Axis {
     if (this.given.visible === false) return [];
     if (this.given.tickvals) return this.given.tickvals.map((value, at) => [value, String(this.given.ticktext?.[at] ?? value)]);
     const [low, high] = [Math.min(this.low, this.high), Math.max(this.low, this.high)];
-    const wanted = Math.min(this.given.nticks || 12, Math.max(2, Math.floor(length / (this.horizontal ? 62 : 42))));
-    const places = niceTicks(low, high, wanted);
-    const step = places.length > 1 ? places[1] - places[0] : high - low;
-    return places.map((value) => [value, number(value, this.given.tickformat, step)]);
+    // Across, as many as stand side by side without touching; at least two.
+    for (let wanted = Math.min(this.given.nticks || 12, Math.max(2, Math.floor(length / 42))); ; wanted--) {
+      const places = niceTicks(low, high, wanted);
+      const step = places.length > 1 ? places[1] - places[0] : high - low;
+      const told = places.map((value) => [value, number(value, this.given.tickformat, step)]);
+      const widest = Math.max(0, ...told.map(([, text]) => widthOf(text, this.size, this.family)));
+      if (!this.horizontal || wanted <= 2 || (widest + BETWEEN) * told.length <= length) return told;
+    }
   }
 }

@@ -33,12 +33,13 @@ _TABLE, _SIGNED_TABLE = (
     base64.b64encode(table.tobytes()).decode("ascii") for table in (COLOURS, SIGNED_COLOURS)
 )
 _HERE = Path(__file__).resolve().parent
+_PARTS = ("_paint", "_reviewing", "_keys", "_tiles", "_bar", "")
 _MOUNT: ComponentRenderer = st.components.v2.component(
     "gazelake_gallery",
     html='<div class="gl"></div>',
     css=(_HERE / "gallery.css").read_text("utf-8"),
-    # One module of three files: each knows the functions of those before.
-    js="".join((_HERE / f"gallery{part}.js").read_text("utf-8") for part in ("_paint", "_reviewing", "")),
+    # One module of several files: each knows the functions and builds upon the class of those before.
+    js="".join((_HERE / f"gallery{part}.js").read_text("utf-8") for part in _PARTS),
 )
 
 EncodedMap = tuple[int, int, str, bool]
@@ -197,8 +198,8 @@ class Gallery:
         methods: Name and title of each method that the toolbar offers, in the order of the digits.
         default_method: The run's default, which the URL need not name.
         toolbar: Whether the toolbar and the hint about keys are shown; without it only the scales of colours are.
-        layout: ``fill`` rows with tiles, show one ``row`` of each group and cut the rest, ``fit`` few tiles to the width,
-            keep them at a ``fixed`` size, put each group on a card of its own, or ten in a row on a ``sheet`` that can be
+        layout: ``fill`` rows with tiles, show one ``row`` of each group and cut the rest, set the few of each
+            group ``across`` in one row while their size is the usual one, ``fit`` few tiles to the width, keep them at a ``fixed`` size, put each group on a card of its own, or ten in a row on a ``sheet`` that can be
             printed.
         size: Width of tiles where neither the URL nor a toolbar sets one.
         largest: Width up to which the toolbar enlarges them.
@@ -219,7 +220,7 @@ class Gallery:
     methods: Sequence[tuple[str, str]]
     default_method: str
     toolbar: bool = True
-    layout: Literal["fill", "row", "fit", "fixed", "cards", "sheet"] = "fill"
+    layout: Literal["fill", "row", "across", "fit", "fixed", "cards", "sheet"] = "fill"
     size: int | None = None
     largest: int = SIZES[1]
     families: Mapping[str, str] = field(default_factory=dict)

@@ -72,8 +72,10 @@ class Reviewing {
   showChosen() {
     for (const tile of this.tiles) tile.node.classList.toggle("chosen", this.chosen.has(tile.node.dataset.id));
     this.root.classList.toggle("some", this.chosen.size > 0);
-    this.clear.textContent = `${this.chosen.size} selected ✕`;
-    this.clear.title = "Select nothing (esc)";
+    // Short, and in the place of the word beside the switch: the bar must not break into two lines by a click.
+    this.clear.textContent = `${this.chosen.size} ✕`;
+    this.clear.title = `${this.chosen.size} selected: select nothing (esc)`;
+    this.clear.setAttribute("aria-label", this.clear.title);
     this.clear.style.display = this.chosen.size ? "" : "none";
   }
 

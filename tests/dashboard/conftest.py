@@ -138,6 +138,15 @@ def served(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     process.wait(20)
 
 
+@pytest.fixture
+def own_server(own_runs: Path, tmp_path: Path) -> Iterator[str]:
+    """Serve that copy; the address of the server."""
+    process, url = serve(own_runs, tmp_path / "log")
+    yield url
+    process.terminate()
+    process.wait(20)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """A headless Chromium of the system."""

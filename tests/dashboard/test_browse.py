@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,10 +10,12 @@ from streamlit.testing.v1 import AppTest
 
 from cache import queries
 from cache.catalog import Catalog
+from cache.conditions import Condition
 from cache.filters import Filter, Is, OneOf, Range, RegionMass, Text
 from cache.queries import Sort
 from cache.regions import Region
 from cache.run import Run
+from dashboard import facets
 from dashboard.components.gallery import Gallery, Group, Tile, View
 from dashboard.filter_fields import Scale
 from dashboard.ordering import number_text
@@ -90,6 +93,42 @@ def test_metadata_and_names_are_filtered(open_page: OpenPage, catalog: Catalog) 
     )
     assert filter_of(app) == expected
     assert f"**{queries.count(catalog, expected).n}** of 150" in texts(app)
+
+
+def counted(texts: Sequence[str]) -> dict[str, int]:
+    """Read the numbers behind the values of a widget."""
+    return {text.rpartition(" (")[0]: int(text.rpartition(" (")[2].rstrip(")")) for text in texts}
+
+
+def test_values_are_counted_over_the_rest_of_the_filter(open_page: OpenPage, catalog: Catalog) -> None:
+    def n(*conditions: Condition) -> int:
+        return queries.count(catalog, Filter(conditions)).n
+
+    app = open_page("browse")
+    whole = counted(app.multiselect(key="filter_pred").options)
+    assert whole == {name: n(OneOf("pred", (name,))) for name in catalog.classes}
+    app.multiselect(key="filter_pred").set_value([0]).run()
+    app.segmented_control(key="filter_correct").set_value("Wrong").run()
+    first, wrong = OneOf("pred", (catalog.classes[0],)), Is("correct", False)
+    # What is predicted is counted as if nothing had been chosen of it: that is what one could choose as well.
+    predicted = counted(app.multiselect(key="filter_pred").options)
+    assert predicted == {name: n(wrong, OneOf("pred", (name,))) for name in catalog.classes}
+    labels = counted(app.multiselect(key="filter_label").options)
+    assert labels == {name: n(first, wrong, OneOf("label", (name,))) for name in catalog.classes}
+    cameras = counted(app.multiselect(key="filter_meta.camera").options)
+    for name, count in cameras.items():
+        assert count == n(first, wrong, OneOf("meta.camera", (None if name == "unknown" else name,)))
+
+
+def test_large_runs_without_an_index_count_the_whole_run(
+    open_page: OpenPage, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facets, "LARGE_RUN", 100)
+    app = open_page("browse", filter=Filter((Is("correct", False),)).to_param())
+    assert app.multiselect(key="filter_pred").options == list(catalog.classes)
+    cameras = counted(app.multiselect(key="filter_meta.camera").options)
+    assert sum(cameras.values()) == 150
+    assert "Counts are those of the whole run" in texts(app)
 
 
 def test_an_empty_selection_says_which_condition_to_drop(open_page: OpenPage, catalog: Catalog) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect
@@ -17,6 +17,7 @@ from cache.filters import Filter, Is, OneOf
 from cache.queries import Sort
 from cache.run import Run
 from tests.dashboard.conftest import PAGE_TIMEOUT, serve
+from tests.dashboard.steps import param, settle, wait_for_param
 from tests.synthetic import METHODS, make_run
 
 pytestmark = pytest.mark.browser
@@ -34,20 +35,6 @@ def browse(page: Page, served: str, **params: str) -> None:
     page.goto(f"{served}/browse?{query}")
     expect(page.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
     settle(page)
-
-
-def settle(page: Page) -> None:
-    expect(page.locator("[data-test-script-state='running']")).to_have_count(0)
-
-
-def param(page: Page, name: str) -> str | None:
-    return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
-
-
-def wait_for_param(page: Page, name: str, value: str | None) -> None:
-    page.wait_for_function(
-        "([name, value]) => new URLSearchParams(location.search).get(name) === value", arg=[name, value]
-    )
 
 
 def pixels(page: Page, index: int = 0) -> list[int]:

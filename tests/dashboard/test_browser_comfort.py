@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.conftest import PAGE_TIMEOUT
+from tests.dashboard.steps import settle
 
 pytestmark = pytest.mark.browser
 CARD = ".st-key-tour .card"
@@ -26,10 +27,6 @@ UNNAMED = """() => {
   visit(document);
   return bad;
 }"""
-
-
-def settle(page: Page) -> None:
-    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
 
 
 def test_the_tour_meets_a_first_visit_and_leads_through_three_pages(browser_page: Page, served: str) -> None:

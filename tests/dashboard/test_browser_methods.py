@@ -6,7 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -18,6 +18,7 @@ from cache.queries import Sort
 from cache.run import Run
 from cache.writer import RunWriter
 from tests.dashboard.conftest import MANY, PAGE_TIMEOUT, serve
+from tests.dashboard.steps import param, wait_for_param
 from tests.synthetic import make_run
 
 pytestmark = pytest.mark.browser
@@ -27,16 +28,6 @@ WRONG = Filter((Is("correct", False),))
 @pytest.fixture(scope="module")
 def catalog(runs: Path) -> Catalog:
     return Catalog(Run.open(runs / "many"))
-
-
-def param(page: Page, name: str) -> str | None:
-    return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
-
-
-def wait_for_param(page: Page, name: str, value: str | None) -> None:
-    page.wait_for_function(
-        "([name, value]) => new URLSearchParams(location.search).get(name) === value", arg=[name, value]
-    )
 
 
 def masked(catalog: Catalog, chosen: Filter) -> str:

@@ -14,7 +14,8 @@ from cache.filters import Filter, Is, RegionMass
 from cache.regions import PRESETS, Region
 from cache.run import Run
 from dashboard.region_board import Board
-from tests.dashboard.test_browser_region import drag, drawn, region_of, start, visit
+from tests.dashboard.steps import drag, drawn, region_of
+from tests.dashboard.test_browser_region import start, visit
 
 pytestmark = pytest.mark.browser
 

@@ -13,6 +13,7 @@ from cache.filters import Filter, RegionMass
 from cache.regions import PRESETS, Region
 from cache.run import Run
 from dashboard import attention
+from tests.dashboard.steps import drag, drawn, region_of
 
 pytestmark = pytest.mark.browser
 
@@ -31,31 +32,6 @@ def visit(page: Page, url: str) -> None:
 
 def start(page: Page, served: str, **params: str) -> None:
     visit(page, f"{served}/region?{urlencode({'run': 'animals', **params})}")
-
-
-def drag(page: Page, *points: tuple[float, float]) -> None:
-    """Drag over the picture through points in its fractions."""
-    page.locator(".stage").scroll_into_view_if_needed()
-    box = page.locator(".stage").bounding_box()
-    assert box is not None
-    for index, (x, y) in enumerate(points):
-        page.mouse.move(box["x"] + box["width"] * x, box["y"] + box["height"] * y, steps=3)
-        if index == 0:
-            page.mouse.down()
-    page.mouse.up()
-
-
-def region_of(page: Page) -> Region | None:
-    return attention.region_from_param(parse_qs(urlparse(page.url).query).get("region", [""])[0])
-
-
-def drawn(page: Page, before: Region | None = None) -> Region | None:
-    """Wait until the link holds another region than before."""
-    for _ in range(150):
-        if region_of(page) != before:
-            break
-        page.wait_for_timeout(100)
-    return region_of(page)
 
 
 def box_of(region: Region | None) -> list[float]:

@@ -22,6 +22,7 @@ from cache.review_views import history, marks, views
 from cache.reviews import Reviews
 from cache.run import Run
 from tests.dashboard.conftest import PAGE_TIMEOUT, START_SECONDS, free_port, serve
+from tests.dashboard.steps import review_as, save_view, tag_in_gallery, tiles
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=PAGE_TIMEOUT)
@@ -30,18 +31,6 @@ PEOPLE = {
     "bob": {"email": "bob@example.org", "name": "Bob"},
     "mallory": {"email": "mallory@evil.net", "name": "Mallory"},
 }
-
-
-@pytest.fixture
-def own_server(own_runs: Path, tmp_path: Path) -> Iterator[str]:
-    process, url = serve(own_runs, tmp_path / "log")
-    yield url
-    process.terminate()
-    process.wait(20)
-
-
-def tiles(page: Page) -> None:
-    expect(page.locator("a.tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
 
 
 def test_find_tag_filter_save_and_share(
@@ -53,10 +42,8 @@ def test_find_tag_filter_save_and_share(
     tiles(page)
     page.get_by_text("Wrong", exact=True).click()
     expect(page.get_by_text("Wrong predictions —")).to_be_visible()
-    page.get_by_label("Reviewing as").fill("Ann Lee")
-    page.keyboard.press("Enter")
+    review_as(page, "Ann Lee")
     expect(page.get_by_text("Review all")).to_be_visible()
-    page.wait_for_timeout(1_500)
     # From the keyboard: the first tile, the third one selected as well, a tag, and on with the arrows.
     page.locator("a.tile").first.focus()
     page.keyboard.press("x")
@@ -64,9 +51,7 @@ def test_find_tag_filter_save_and_share(
     page.keyboard.press("ArrowRight")
     page.keyboard.press("x")
     expect(page.get_by_text("2 images selected")).to_be_visible()
-    page.keyboard.press("t")
-    page.keyboard.type("tag in the corner")
-    page.keyboard.press("Enter")
+    tag_in_gallery(page, "tag in the corner")
     expect(page.locator(".badge", has_text="tag in the corner").nth(1)).to_be_visible()
     wrong = queries.page(catalog, Filter((Is("correct", False),)), limit=3).to_pylist()
     subjects = [Subject.sample(wrong[i]["content"]) for i in (0, 2)]
@@ -88,10 +73,7 @@ def test_find_tag_filter_save_and_share(
     n = queries.count(catalog, Filter((Is("correct", False), Reviewed(tag="tag in the corner")))).n
     expect(page.get_by_text("of 150 images")).to_contain_text(f"{n} of 150")
     page.locator("h1").click()  # escape would empty the field that has the focus
-    page.get_by_role("button", name="Save this view").click()
-    page.get_by_label("Name", exact=True).fill("The corner")
-    page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.get_by_text("Saved the view “The corner”.")).to_be_visible()
+    save_view(page, "The corner")
     (view,) = views(reviews)
     wanted = Filter((Is("correct", False), Reviewed(tag="tag in the corner")))
     assert view.name == "The corner"
@@ -124,7 +106,7 @@ def test_clicks_select_and_a_nameless_person_is_asked(
     expect(page.get_by_text("4 images selected")).to_be_visible()
     page.keyboard.press("t")
     expect(page.get_by_text("Type your name under “Reviewing as” in the sidebar first")).to_be_visible()
-    page.get_by_text("4 selected ✕").click()
+    page.get_by_role("button", name="4 selected: select nothing").click()
     expect(page.get_by_text("4 images selected")).to_be_hidden()
     page.get_by_label("Select", exact=True).check()
     page.locator("a.tile").nth(2).click()
@@ -202,9 +184,7 @@ def test_signing_in_as_reviewer_viewer_and_nobody(guarded: str, own_runs: Path, 
     tiles(page)
     expect(page.get_by_text("Signed in as Ann Lee")).to_be_visible()
     page.locator("a.tile").nth(9).focus()
-    page.keyboard.press("t")
-    page.keyboard.type("snow")
-    page.keyboard.press("Enter")
+    tag_in_gallery(page, "snow")
     expect(page.locator(".badge", has_text="snow")).to_have_count(1)
     (entry,) = history(reviews)
     assert entry.author == "Ann Lee (ann@example.org)"

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
-import urllib.request
 import zipfile
 from pathlib import Path
-from time import monotonic, sleep
 from urllib.parse import quote
 
 import pytest
@@ -22,10 +17,10 @@ from cache.reviews import Reviews
 from cache.run import Run
 from dashboard.report import build_report, write_report
 from tests.dashboard.audits import make_audit
-from tests.dashboard.conftest import PAGE_TIMEOUT, ROOT, START_SECONDS, free_port
+from tests.dashboard.conftest import PAGE_TIMEOUT
+from tests.dashboard.steps import opened, prepare
 
 pytestmark = pytest.mark.browser
-ENDINGS = {"Table": "csv", "Report": "html", "Bundle": "zip"}
 WRONG = Filter((Is("correct", False),))
 
 
@@ -79,19 +74,6 @@ def test_a_report_prints_and_fits_a_telephone(chromium: Browser, report: Path) -
     context.close()
 
 
-def prepare(page: Page, kind: str, target: Path) -> Path:
-    """Make a file of a kind with the panel that is open, and fetch it."""
-    page.get_by_role("radio", name=kind).or_(page.get_by_role("button", name=kind, exact=True)).first.click()
-    page.get_by_role("button", name="Prepare the file").click()
-    button = page.get_by_role("button", name=re.compile(rf"Download .*{ENDINGS[kind]}"))
-    expect(button).to_be_visible(timeout=PAGE_TIMEOUT)
-    with page.expect_download() as fetched:
-        button.click()
-    path = target / fetched.value.suggested_filename
-    fetched.value.save_as(path)
-    return path
-
-
 def test_a_selection_is_fetched_and_opened_elsewhere(
     browser_page: Page, served: str, runs: Path, tmp_path: Path
 ) -> None:
@@ -107,38 +89,13 @@ def test_a_selection_is_fetched_and_opened_elsewhere(
     bundle = prepare(page, "Bundle", tmp_path)
     assert zipfile.is_zipfile(bundle)
 
-    port = free_port()
-    log = tmp_path / "log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dashboard", "open", str(bundle), "--into", str(tmp_path / "there"), "--port", str(port), "--no-browser"],
-            cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_for(url, process, log)
+    with opened(bundle, tmp_path / "there", tmp_path / "log") as url:
         page.goto(f"{url}/browse?run=there")
         expect(page.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
         expect(page.locator(".st-key-sentence")).to_contain_text(f"{len(wrong)} images")
-    finally:
-        process.terminate()
-        process.wait(20)
     # What is said there comes back.
     content = Catalog(Run.open(tmp_path / "there")).query("SELECT content FROM samples")["content"][0].as_py()
     Reviews.of_run(tmp_path / "there").tag("Bo", [Subject.sample(content)], "seen elsewhere")
     here = Reviews(tmp_path / "here.sqlite")
     here.merge(Reviews.of_run(tmp_path / "there"))
     assert [tag.tag for tag in review_views.tags(here)] == ["seen elsewhere"]
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers."""
-    end = monotonic() + START_SECONDS
-    while monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            sleep(0.2)
-    raise AssertionError(log.read_text())

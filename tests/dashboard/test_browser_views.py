@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -16,6 +16,7 @@ from cache.filters import Filter, InProjection
 from cache.queries import Likeness, Sort
 from cache.run import Run
 from tests.dashboard.conftest import PAGE_TIMEOUT, serve
+from tests.dashboard.steps import param, settle
 from tests.synthetic import make_run
 from tests.synthetic_projection import add_projections
 
@@ -33,14 +34,6 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Cata
     yield url, Catalog(Run.open(path))
     process.terminate()
     process.wait(20)
-
-
-def settle(page: Page) -> None:
-    expect(page.locator("[data-test-script-state='running']")).to_have_count(0)
-
-
-def param(page: Page, name: str) -> str | None:
-    return parse_qs(urlsplit(page.url).query).get(name, [None])[0]
 
 
 def test_a_lasso_on_the_map_is_a_filter_that_a_link_carries(

@@ -73,8 +73,8 @@ def test_the_class_table_lists_the_worst_first(open_page: OpenPage, catalog: Cat
     expected = queries.per_class(catalog, Filter()).to_pandas().set_index("name")
     assert table["recall"].is_monotonic_increasing
     for row in table.to_dict("records"):
-        assert row["recall"] == pytest.approx(expected.loc[row["name"], "recall"])
-        assert row["wrong"] == row["n"] - round(row["n"] * row["recall"])
+        assert row["recall"] / 100 == pytest.approx(expected.loc[row["name"], "recall"])  # shown in percent
+        assert row["wrong"] == row["n"] - round(row["n"] * row["recall"] / 100)
 
 
 def test_without_labels_the_page_says_why_and_shows_the_rest(open_page: OpenPage) -> None:
@@ -180,3 +180,14 @@ def test_selections_are_read_and_nonsense_is_none() -> None:
         assert points_of(nothing) == []
         assert dragged_range(nothing) is None
         assert cell_of(nothing) is None
+
+
+def test_commands_of_the_summary_are_set_as_code(open_page: OpenPage) -> None:
+    app = open_page("overview")
+    (summary,) = (
+        html.proto.body
+        for html in app.get("html")
+        if "gl-summary" in html.proto.body and "<style>" not in html.proto.body
+    )
+    assert "with <code>discover</code>, and prove them with <code>verify</code>." in summary
+    assert "`" not in summary

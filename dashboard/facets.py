@@ -1,0 +1,54 @@
+"""The counts behind the values that the filter bar offers: of the images that meet the rest of the filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cache import queries
+from cache.facets import value_counts
+from cache.fields import sample_fields
+from cache.index import LARGE_RUN
+from dashboard.data import ask
+from dashboard.session import PageContext
+
+MOST_VALUES = 200
+"""Values of a field that are offered and counted."""
+
+
+def counted(context: PageContext) -> bool:
+    """Tell whether the values of a selection are counted: not where every click would wait for it."""
+    return context.catalog.index is not None or context.catalog.samples < LARGE_RUN
+
+
+def counts_of(context: PageContext, field: str) -> dict[Any, int] | None:
+    """Return how many images have each value of a field, of those that meet all of the filter but its condition on it.
+
+    None where that is not counted. All fields without a condition are counted in one pass, the others in one each.
+    """
+    if not counted(context):
+        return None
+    fields = _fields(context)
+    if field not in fields or context.filter.get(field) is not None:
+        return ask(context.catalog, value_counts, (field,), context.filter.without(field))[field]
+    free = tuple(name for name in fields if context.filter.get(name) is None)
+    return ask(context.catalog, value_counts, free, context.filter)[field]
+
+
+def with_count(text: str, value: Any, counts: dict[Any, int] | None) -> str:
+    """Write how many images have a value behind it; nothing where that is not known."""
+    return text if counts is None else f"{text} ({counts.get(value, 0):,})"
+
+
+def _fields(context: PageContext) -> list[str]:
+    """Return the fields whose values are counted together: a text with thousands of values would hold up the rest."""
+    return [
+        name
+        for name, entry in sample_fields(context.manifest).items()
+        if entry.kind == "class"
+        or (entry.kind == "boolean" and name not in ("correct", "labelled"))
+        or (
+            entry.kind == "text"
+            and name != "sample_id"
+            and ask(context.catalog, queries.distinct, name).num_rows <= MOST_VALUES
+        )
+    ]

@@ -1,0 +1,146 @@
+"""How the pages look: nothing is cut off, nothing touches, and figures fit the cells that they stand in."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from dashboard.components import chart
+from dashboard.components.chart import sent
+from dashboard.confusions import confusion_view
+from dashboard.figures import LIGHT, confusion_figure
+from tests.dashboard.conftest import PAGE_TIMEOUT
+from tests.dashboard.steps import settle, tiles
+
+pytestmark = pytest.mark.browser
+COMPONENTS = Path(chart.__file__).parent
+CUT = """() => {
+  const cut = [];
+  const seen = (node) => node.getClientRects().length > 0;
+  const inside = document.querySelector('[data-testid=stMain]').getBoundingClientRect().right;
+  for (const group of document.querySelectorAll('[data-testid=stMain] [data-testid=stButtonGroup] > div'))
+    if (seen(group) && group.scrollWidth > group.clientWidth + 1) cut.push('choices: ' + group.textContent);
+  for (const node of document.querySelectorAll('[data-testid=stMain] button p, [data-testid=stMain] h1, [data-testid=stMetricDelta] *'))
+    if (seen(node) && node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).overflowX !== 'visible')
+      cut.push('text: ' + node.textContent);
+  for (const node of document.querySelectorAll('[data-testid=stMain] button'))
+    if (seen(node) && node.getBoundingClientRect().right > inside) cut.push('outside: ' + node.textContent);
+  return cut;
+}"""
+TOUCHING = """() => {
+  const title = document.querySelector('h1').getBoundingClientRect();
+  const below = [...document.querySelectorAll('[data-testid=stMain] [data-testid=stElementContainer]')]
+    .map((node) => node.getBoundingClientRect()).filter((box) => box.height > 4 && box.top > title.top + title.height / 2);
+  return Math.min(...below.map((box) => box.top)) - title.bottom;
+}"""
+PAGES = ["", "findings", "browse", "browse?view=table", "browse?view=map", "browse?group=label", "region", "methods", "contact", "reviews"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nothing_is_cut_off_or_touches_the_heading(browser_page: Page, served: str, path: str) -> None:
+    page = browser_page
+    page.set_viewport_size({"width": 1280, "height": 950})
+    page.goto(f"{served}/{path}{'&' if '?' in path else '?'}run=audited")
+    expect(page.locator("h1").first).to_be_visible(timeout=PAGE_TIMEOUT)
+    settle(page)
+    page.wait_for_timeout(500)
+    assert page.evaluate(CUT) == []
+    assert page.evaluate(TOUCHING) >= 4
+
+
+@pytest.mark.parametrize(("width", "lines"), [(1280, 1), (1500, 1), (2560, 1)])
+def test_the_gallerys_toolbar_stands_in_one_line_and_stays_there(
+    browser_page: Page, served: str, width: int, lines: int
+) -> None:
+    page = browser_page
+    page.set_viewport_size({"width": width, "height": 950})
+    page.goto(f"{served}/browse?run=animals")
+    tiles(page)
+    settle(page)
+    bar = page.locator(".st-key-gallery .bar")
+    height = bar.evaluate("bar => bar.clientHeight")
+    assert height < 60 * lines
+    page.locator("a.tile").first.focus()
+    page.keyboard.press("x")
+    expect(page.get_by_role("button", name="1 selected: select nothing")).to_be_visible()
+    assert bar.evaluate("bar => bar.clientHeight") == height
+
+
+@pytest.mark.parametrize("width", [1280, 1500])
+def test_cards_of_methods_show_how_many_maps_are_degenerate(
+    browser_page: Page, served: str, width: int
+) -> None:
+    page = browser_page
+    page.set_viewport_size({"width": width, "height": 950})
+    page.goto(f"{served}/methods?run=animals")
+    words = page.locator(".st-key-methods_means .text", has_text="degenerate")
+    expect(words.first).to_be_visible(timeout=PAGE_TIMEOUT)
+    shown = words.evaluate_all("nodes => nodes.map(node => node.scrollHeight - node.clientHeight)")
+    assert max(shown) <= 1
+    # The count and its word are not torn apart.
+    assert all("\N{NO-BREAK SPACE}degenerate" in text for text in words.all_inner_texts())
+
+
+@pytest.fixture
+def drawing(browser_page: Page) -> Page:
+    """An empty page with the code of charts in it."""
+    code = "".join((COMPONENTS / name).read_text("utf-8") for name in ("chart_scales.js", "chart.js"))
+    browser_page.set_content("<style>.plot { height: 500px }</style><div class='chart'></div>")
+    browser_page.add_script_tag(content=code.replace("export default", "window.drawChart ="))
+    return browser_page
+
+
+def draw(page: Page, figure: Any, width: int) -> None:
+    page.evaluate(
+        """([data, width]) => {
+          const root = document.querySelector('.chart');
+          root.style.width = `${width}px`;
+          drawChart({ parentElement: document.body, data, setTriggerValue: () => {} });
+        }""",
+        [{**json.loads(json.dumps(sent(figure))), "alt": "a matrix", "picks": False}, width],
+    )
+    expect(page.locator(".cells").first).to_be_attached()
+
+
+@pytest.mark.parametrize(
+    ("classes", "most", "width"), [(20, 9_876, 350), (20, 123_456, 350), (24, 9_876, 300), (4, 98_765, 1_200)]
+)
+def test_the_figures_of_a_matrix_fit_their_cells(drawing: Page, classes: int, most: int, width: int) -> None:
+    counts = np.full((classes, classes), 3) + np.eye(classes, dtype=np.int64) * (most - 3)
+    label, pred = np.divmod(np.arange(classes * classes), classes)
+    names = [f"class {at:02}" for at in range(classes)]
+    figure = confusion_figure(confusion_view(label, pred, counts.ravel(), names, 30), LIGHT)
+    draw(drawing, figure, width)
+    measured: dict[str, list[float]] = drawing.evaluate(
+        """() => ({
+          cells: [...document.querySelectorAll('.cells rect')].map((node) => node.getBBox()).map((box) => [box.width, box.height]).flat(),
+          texts: [...document.querySelectorAll('.points text')].map((node) => node.getComputedTextLength()),
+          sizes: [...document.querySelectorAll('.points text')].map((node) => Number(node.getAttribute('font-size'))),
+        })"""
+    )
+    widths, heights = measured["cells"][::2], measured["cells"][1::2]
+    assert max(measured["texts"]) <= min(widths)
+    assert len(set(measured["sizes"])) == 1
+    assert measured["sizes"][0] >= 8
+    assert min(heights) > 10
+    assert max(widths) <= 1.9 * max(heights)  # no bars, however wide the page
+
+
+def test_labels_of_narrow_columns_do_not_overlap(drawing: Page) -> None:
+    label, pred = np.divmod(np.arange(400), 20)
+    names = [f"class {at:02}" for at in range(20)]
+    view = confusion_view(label, pred, np.arange(1, 401), names, 20)
+    draw(drawing, confusion_figure(view, LIGHT), 340)
+    lefts: list[float] = drawing.evaluate(
+        """() => [...document.querySelectorAll('text.tick[transform]')].map((node) => node.getBoundingClientRect())
+          .map((box) => [box.left, box.right])"""
+    )
+    boxes = sorted((float(box[0]), float(box[1])) for box in np.array(lefts))
+    assert len(boxes) == 20
+    assert all(right <= left + 1.5 for (_, right), (left, _) in pairwise(boxes))
