@@ -29,6 +29,7 @@ from cache.disk import storage_errors, sync_folder
 from cache.errors import BundleError, RunDamagedError
 from cache.manifest import MANIFEST_NAME, Part
 from cache.parts import PartWriter
+from cache.progress import Progress, steps
 from cache.reading import reading_errors
 from cache.review_events import Event
 from cache.reviews import Reviews
@@ -47,7 +48,6 @@ FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 """The time of every member: the same run gives the same bundle."""
 OriginalReader = Callable[[Mapping[str, Any]], bytes | None]
 """Returns the bytes of an original without EXIF, or None where there is none to give."""
-Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -161,15 +161,7 @@ def _write_members(
     writing: _Writing, reviews: Reviews, original: OriginalReader | None, progress: Progress | None
 ) -> None:
     tables = writing.run.manifest.parts
-    total = sum(len(parts) for parts in tables.values()) + 1
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
+    step = steps(sum(len(parts) for parts in tables.values()) + 1, progress)
     # Samples point into the thumbnails, so that these are placed first.
     order = sorted(tables, key=lambda table: (table == "samples", table != "thumbnails", table))
     for table in order:

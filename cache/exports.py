@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from cache.disk import storage_errors
 from cache.fields import class_titles
 from cache.filter_sql import SAMPLES, identifier
 from cache.filters import Filter
+from cache.progress import Progress
 from cache.queries import Sort, order_by, sort_key, sort_tables
 from cache.schema import SAMPLE_COLUMNS
 from cache.selections import compiled
@@ -31,7 +32,6 @@ POINTERS = ("thumbnail_part", "thumbnail_row")
 """Columns that mean something inside the run only."""
 BETWEEN = "|"
 """What parts the values of a list in a CSV."""
-Progress = Callable[[int, int], None]
 
 
 def export_columns(catalog: Catalog, maps: Sequence[tuple[str, str]] = ()) -> list[str]:

@@ -71,11 +71,16 @@ def filtered_maps(context: PageContext, title: str, purpose: str) -> Filter | No
         )
         return None
     if not ask(context.catalog, queries.count, filter_).n:
-        empty_selection(
-            filter_, context.manifest, lambda kept: ask(context.catalog, queries.count, kept).n, set_filter
-        )
+        nothing_selected(context)
         return None
     return filter_
+
+
+def nothing_selected(context: PageContext) -> None:
+    """Say that no sample meets the filter, and offer to drop its conditions."""
+    empty_selection(
+        context.filter, context.manifest, lambda kept: ask(context.catalog, queries.count, kept).n, set_filter
+    )
 
 
 def _classes(context: PageContext, field: str, title: str) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from cache import queries
 from dashboard.data import ask
+from dashboard.fact_text import known_facts
 from dashboard.notices import plain
 from dashboard.session import PageContext
 
@@ -64,18 +65,6 @@ def provenance(context: PageContext) -> None:
 
 
 def _facts(title: str, facts: dict[str, Any]) -> None:
-    rows = [
-        f"| {plain(key)} | {plain(_short(value))} |"
-        for key, value in facts.items()
-        if value not in (None, "", [], {})
-    ]
+    rows = [f"| {plain(key)} | {plain(value)} |" for key, value in known_facts(facts)]
     if rows:
         st.markdown("\n".join([f"**{plain(title)}**", "", "| | |", "|:--|:--|", *rows]))
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} = {_short(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_short(inner) for inner in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ the rest. Jinja escapes every text; only drawings of `dashboard.report_figures` 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,9 +27,11 @@ from cache.errors import ConfigError
 from cache.filters import Filter, Is
 from cache.findings import load_findings
 from cache.intervals import wilson
+from cache.progress import Progress, steps
 from cache.reviews import Reviews
 from cache.summaries import Totals, summary_sentences
 from dashboard.confusions import confusion_view
+from dashboard.fact_text import known_facts, short_text
 from dashboard.rendering import data_url, emblem, image_bytes
 from dashboard.report_content import Asked, Gatherer, Section
 from dashboard.report_figures import confusion_svg, reliability_svg
@@ -40,7 +42,6 @@ GENERATOR = b'<meta name="generator" content="Gazelake">'
 MATRIX_CLASSES = 20
 TABLE_CLASSES = 40
 SHOWN_FAILURES = 8
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,7 @@ def build_report(
     found = load_findings(catalog.run).findings
     views = gatherer.views() if asked.views else []
     total = 3 + len(asked.selections) + len(views) + (len(found) if asked.findings else 0)
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
+    step = steps(total, progress)
 
     def sections(selections: Sequence[Asked], kind: str) -> list[Section]:
         shown = []
@@ -295,33 +290,17 @@ def _provenance(gatherer: Gatherer) -> dict[str, Any]:
         ("Software", data["versions"]),
     ]
     return {
-        "facts": [(title, rows) for title, found in groups if (rows := _facts(found))],
+        "facts": [(title, rows) for title, found in groups if (rows := known_facts(found))],
         "methods": [
             {
                 "title": str(entry.get("title", name)),
                 "name": name,
                 "family": str(entry.get("family", "")),
-                "parameters": _short(entry.get("parameters") or {}),
+                "parameters": short_text(entry.get("parameters") or {}),
                 "reference": str(entry.get("reference", "")),
             }
             for name, entry in data["methods"].items()
         ],
-        "history": [_facts(entry) for entry in data["history"]],
+        "history": [known_facts(entry) for entry in data["history"]],
         "notices": data["notices"],
     }
-
-
-def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (key.replace("_", " "), _short(value))
-        for key, value in found.items()
-        if value not in (None, "", [], {})
-    ]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} = {_short(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_short(inner) for inner in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -14,6 +14,7 @@ from cache import queries
 from cache.bundles import write_bundle
 from cache.exports import export_columns, write_table
 from cache.fields import TARGETS as MAP_TARGETS
+from cache.progress import Progress
 from cache.queries import Sort
 from cache.reviews import Reviews
 from dashboard.components.copy_link import copy_link
@@ -23,7 +24,7 @@ from dashboard.original_files import original_reader
 from dashboard.report import Contents, build_report, write_report
 from dashboard.report_content import Asked
 from dashboard.session import PageContext
-from dashboard.share_work import Place, Progress, Work
+from dashboard.share_work import Place, Work
 from dashboard.sharing import size_text
 
 KINDS = {"table": "Table", "report": "Report", "bundle": "Bundle"}

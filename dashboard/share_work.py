@@ -10,8 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from cache.errors import GazelakeError
-
-Progress = Callable[[int, int], None]
+from cache.progress import Progress
 
 
 class StoppedError(Exception):

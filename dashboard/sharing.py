@@ -20,6 +20,7 @@ from cache.errors import BundleError
 from cache.filters import Filter, compile_filter
 from cache.locations import Location, located
 from cache.manifest import Manifest
+from cache.progress import Progress
 from cache.reviews import Reviews, reviews_path
 from cache.run import Run, is_run
 from dashboard.configuration import configuration_path, read_configuration
@@ -28,7 +29,6 @@ from dashboard.original_files import original_reader
 from dashboard.report import Contents, build_report, check_report_target, write_report
 from dashboard.report_content import Asked
 
-Progress = Callable[[int, int], None]
 RunArgument = Annotated[
     Any, typer.Argument(help="The run: its directory or URL.", parser=located, metavar="RUN")
 ]

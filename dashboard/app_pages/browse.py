@@ -19,10 +19,10 @@ from dashboard.browse_map import map_controls, map_view
 from dashboard.browse_table import columns_chooser, table_view
 from dashboard.data import ask
 from dashboard.field_help import field_help
-from dashboard.filter_bar import filter_bar
+from dashboard.filter_bar import filter_bar, nothing_selected
 from dashboard.filter_fields import numbers
 from dashboard.likeness import likeness_of_url
-from dashboard.notices import empty_selection, notices_of_run
+from dashboard.notices import notices_of_run
 from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles
 from dashboard.review_selection import review_all
 from dashboard.reviewing import drawn
@@ -33,7 +33,6 @@ from dashboard.session import (
     open_page,
     page_context,
     param,
-    set_filter,
     set_params,
 )
 from dashboard.share_panel import share_panel
@@ -71,12 +70,7 @@ def show() -> None:
     total = ask(context.catalog, queries.count, context.filter).n
     filter_bar(context, beside=(lambda: review_all(context, total)) if total else None)
     if not total:
-        empty_selection(
-            context.filter,
-            context.manifest,
-            lambda kept: ask(context.catalog, queries.count, kept).n,
-            set_filter,
-        )
+        nothing_selected(context)
         return
     size = integer_param("per_page", DEFAULT_PAGE_SIZE, PAGE_SIZES[0], PAGE_SIZES[-1])
     size = min(PAGE_SIZES, key=lambda offered: abs(offered - size))

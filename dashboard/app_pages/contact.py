@@ -17,8 +17,8 @@ from dashboard.components.gallery import Group
 from dashboard.components.print_page import print_page
 from dashboard.data import ask
 from dashboard.drilldown import mistakes_filter
-from dashboard.filter_bar import filter_bar
-from dashboard.notices import empty_selection, notices_of_run, told
+from dashboard.filter_bar import filter_bar, nothing_selected
+from dashboard.notices import notices_of_run, told
 from dashboard.session import (
     PageContext,
     integer_param,
@@ -26,7 +26,6 @@ from dashboard.session import (
     open_page,
     page_context,
     param,
-    set_filter,
     set_params,
 )
 from dashboard.tiles import sample_gallery
@@ -50,12 +49,7 @@ def show() -> None:
         filter_bar(context)
     counts = ask(context.catalog, queries.count, context.filter)
     if not counts.n:
-        empty_selection(
-            context.filter,
-            context.manifest,
-            lambda kept: ask(context.catalog, queries.count, kept).n,
-            set_filter,
-        )
+        nothing_selected(context)
         return
     found = ask(context.catalog, worst_of_each, context.filter, by)
     if not found:

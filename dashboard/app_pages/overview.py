@@ -17,9 +17,10 @@ from dashboard.confusions import confusion_view
 from dashboard.data import ask
 from dashboard.drilldown import cell_of, class_filter, pair_filter, points_of, range_filter
 from dashboard.figures import Side, confusion_figure, look_of, reliability_figure
+from dashboard.filter_bar import nothing_selected
 from dashboard.finding_summary import summary_of, summary_panel
 from dashboard.intervals import wilson
-from dashboard.notices import empty_selection, notices_of_run, plain
+from dashboard.notices import notices_of_run, plain
 from dashboard.outcome_panel import attention_panel, distribution
 from dashboard.provenance import failures, provenance
 from dashboard.rendering import PALETTE
@@ -39,12 +40,7 @@ def main() -> None:
     if not context.filter:
         _habits(context)
     if not counts.n:
-        empty_selection(
-            context.filter,
-            context.manifest,
-            lambda kept: ask(context.catalog, queries.count, kept).n,
-            set_filter,
-        )
+        nothing_selected(context)
     else:
         if not counts.labelled:
             st.info(NO_LABELS, icon=":material/label_off:")

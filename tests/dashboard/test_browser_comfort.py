@@ -107,6 +107,7 @@ def test_pictures_and_buttons_have_names_and_nothing_runs_off_the_page(
     expect(page.locator("h1").first).to_be_visible(timeout=PAGE_TIMEOUT)
     settle(page)
     assert page.evaluate(UNNAMED) == []
+    assert page.locator("[data-testid=stException]").count() == 0
     for width in (1280, 2560):
         page.set_viewport_size({"width": width, "height": 950})
         page.wait_for_timeout(250)

@@ -107,11 +107,3 @@ def test_the_wrong_ones_are_a_button_away(browser_page: Page, served: str) -> No
     visit(browser_page, served)
     browser_page.get_by_role("button", name="See the wrong ones").click()
     assert browsed(browser_page) == Filter((Is("correct", False),))
-
-
-@pytest.mark.parametrize("width", [1280, 2560])
-def test_nothing_is_wider_than_the_window(browser_page: Page, served: str, width: int) -> None:
-    browser_page.set_viewport_size({"width": width, "height": 950})
-    visit(browser_page, served)
-    assert browser_page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    assert browser_page.locator("[data-testid=stException]").count() == 0

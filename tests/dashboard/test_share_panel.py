@@ -16,10 +16,11 @@ from cache import queries
 from cache.bundle_reading import open_bundle
 from cache.catalog import Catalog
 from cache.filters import Filter, Is
+from cache.progress import Progress
 from cache.queries import Sort
 from cache.run import Run
 from dashboard import share_panel
-from dashboard.share_work import Place, Progress
+from dashboard.share_work import Place
 from tests.dashboard.conftest import OpenPage, texts
 
 WRONG = Filter((Is("correct", False),))
