@@ -67,7 +67,8 @@ _RULES = f"""
 .st-key-filter_bar [data-testid="stSlider"] [role="group"], [class*="st-key-filter_range_"] [data-testid="stSlider"] [role="group"] {{ top: -.62rem; }}
 .st-key-filter_bar [data-testid="stSliderThumbValue"], [class*="st-key-filter_range_"] [data-testid="stSliderThumbValue"] {{ transform: translateY(2rem); }}
 .st-key-filter_bar [data-testid="stSliderTickBar"], [class*="st-key-filter_range_"] [data-testid="stSliderTickBar"] {{ display: none; }}
-[class*="st-key-filter_range_"] [data-testid="stCaptionContainer"] p {{ color: inherit; opacity: 1; }}
+[class*="st-key-filter_range_"] {{ margin-top: .25rem; }}
+[class*="st-key-filter_range_"] [data-testid="stCaptionContainer"], [class*="st-key-filter_range_"] [data-testid="stCaptionContainer"] * {{ color: inherit; }}
 .stMainBlockContainer [data-testid="stHeading"]:has(h1) [data-testid="stMarkdownContainer"] {{ margin-bottom: 0; }}
 .st-key-sentence {{ min-height: 2.6rem; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
