@@ -121,9 +121,9 @@ def _view(context: PageContext, view: SavedView) -> None:
                 )  # fmt: skip
             if view.description:
                 st.markdown(plain(view.description))
-            page = PAGES[found[0]].title if found else ""
+            page = f"{PAGES[found[0]].title} · " if found else ""
             start = " · :material/flag: starts here" if view.start else ""
-            st.caption(f"{page} · {plain(view.author)}, {view.time:%-d %b %Y}{start}")
+            st.caption(f"{page}{plain(view.author)}, {view.time:%-d %b %Y}{start}")
         if person().may_review:
             _edit(context, view)
 

@@ -60,7 +60,6 @@ _RULES = f"""
 .stMainBlockContainer {{ padding: 1rem 2.2rem 3rem; max-width: none; }}
 .stMainBlockContainer > .stVerticalBlock {{ gap: .65rem; }}
 [data-testid="stSidebarContent"] {{ padding: 0 .25rem; }}
-.stApp [data-testid="stBaseButton-primary"], .stApp [data-tag] {{ color: light-dark(#FFFFFF, #0B1318); }}
 .st-key-filter_bar {{ max-width: 1640px; }}
 .st-key-filter_bar [data-testid="stWidgetLabel"], .st-key-order [data-testid="stWidgetLabel"] {{ min-height: 1.1rem; margin-bottom: .1rem; }}
 .st-key-filter_bar [data-testid="stWidgetLabel"] p, .st-key-order [data-testid="stWidgetLabel"] p {{ font-size: .82rem; line-height: 1.2; }}
@@ -68,8 +67,10 @@ _RULES = f"""
 .st-key-filter_bar [data-testid="stSliderThumbValue"], [class*="st-key-filter_range_"] [data-testid="stSliderThumbValue"] {{ transform: translateY(2rem); }}
 .st-key-filter_bar [data-testid="stSliderTickBar"], [class*="st-key-filter_range_"] [data-testid="stSliderTickBar"] {{ display: none; }}
 [class*="st-key-filter_range_"] {{ margin-top: .25rem; }}
-[class*="st-key-filter_range_"] [data-testid="stCaptionContainer"], [class*="st-key-filter_range_"] [data-testid="stCaptionContainer"] * {{ color: inherit; }}
+[class*="st-key-filter_range_"] [data-testid="stCaptionContainer"] {{ opacity: 1; }}
 .stMainBlockContainer [data-testid="stHeading"]:has(h1) [data-testid="stMarkdownContainer"] {{ margin-bottom: 0; }}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{ color: inherit; }}
+[data-testid="stCaptionContainer"] {{ opacity: .68; }}
 .st-key-sentence {{ min-height: 2.6rem; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
 .stAppHeader div, .stAppHeader header {{ pointer-events: none; }}
@@ -111,7 +112,7 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; padding: .3rem
 .st-key-activity .stHorizontalBlock, [data-testid="stExpanderDetails"] .stHorizontalBlock {{ flex-wrap: nowrap; }}
 .gl-note small {{ opacity: .62; }}
 .st-key-selected_bar {{ position: fixed; bottom: 1rem; left: calc(50% + 116px); transform: translateX(-50%); z-index: 5; width: fit-content !important; padding: .5rem 1rem; border-radius: 14px;
-  background: color-mix(in srgb, Canvas 94%, transparent); border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 8px 30px rgba(0, 0, 0, .22); }}
+  background: Canvas; border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 8px 30px rgba(0, 0, 0, .22); }}
 .gl-muted {{ opacity: .66; }}
 .gl-table {{ width: 100%; border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }}
 .gl-table th {{ text-align: left; font-weight: 500; opacity: .62; padding: .1rem .6rem .35rem 0; white-space: nowrap; }}
@@ -156,7 +157,11 @@ td.name .gl-help {{ color: color-mix(in srgb, currentColor 72%, transparent); }}
 {_FINDINGS}
 """
 
+_DARK = '[data-testid="stBaseButton-primary"], [data-tag] { color: #0B1318; }'
+
 
 def apply() -> None:
     """Put the rules on the page."""
-    st.html(f"<style>{_RULES}</style>")
+    # Streamlit writes white on the primary colour, which is a light one in dark.
+    dark = _DARK if st.context.theme.type == "dark" else ""
+    st.html(f"<style>{_RULES}{dark}</style>")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlencode
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from cache.filters import Filter, Is, OneOf
@@ -69,6 +71,12 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(1_000 * SETTLE_SECONDS)
 
 
+def _keep(picture: bytes, path: Path) -> None:
+    """Write a photograph as WebP: a fifth of the PNG, and the letters stay sharp."""
+    with Image.open(io.BytesIO(picture)) as shot:
+        shot.convert("RGB").save(path, quality=82, method=6)
+
+
 def main() -> None:
     """Photograph every page in light, and in dark for looking at."""
     if not (RUN / "run.json").exists():
@@ -96,7 +104,7 @@ def main() -> None:
                     page.goto(base + path)
                     settle(page)
                     suffix = "" if theme == "light" else f"-{theme}"
-                    page.screenshot(path=IMAGES / f"{name}{suffix}.png")
+                    _keep(page.screenshot(), IMAGES / f"{name}{suffix}.webp")
                     page.close()
                 context.close()
             browser.close()

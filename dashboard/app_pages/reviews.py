@@ -76,7 +76,7 @@ def _label_errors(context: PageContext) -> None:
         height="content" if len(rows) <= 10 else 400,
         column_config={
             "id": "Image", "label": "Label", "prediction": "Prediction", "suggested_label": "Suggested", "note": "Note",
-            "author": "By", "time": st.column_config.DatetimeColumn("When", format="YYYY-MM-DD HH:mm"),
+            "author": "By", "time": st.column_config.DatetimeColumn("When", format="YYYY-MM-DD", width=96),
         },
     )  # fmt: skip
     st.download_button(

@@ -6,11 +6,13 @@ import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from cache.filters import Filter, OneOf
 from dashboard.components import chart
 from dashboard.components.chart import sent
 from dashboard.confusions import confusion_view
@@ -144,3 +146,51 @@ def test_labels_of_narrow_columns_do_not_overlap(drawing: Page) -> None:
     boxes = sorted((float(box[0]), float(box[1])) for box in np.array(lefts))
     assert len(boxes) == 20
     assert all(right <= left + 1.5 for (_, right), (left, _) in pairwise(boxes))
+
+
+CONTRAST = """(selectors) => {
+  const rgba = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [...(text.startsWith('color') ? n.slice(0, 3).map((v) => 255 * v) : n.slice(0, 3)), n[3] ?? 1]; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const over = (top, below) => top.slice(0, 3).map((v, at) => v * top[3] + below[at] * (1 - top[3]));
+  const parent = (node) => node.parentElement || node.getRootNode().host;
+  const found = {};
+  const look = (root, selector) => {
+    for (const node of root.querySelectorAll(selector)) {
+      if (!node.getClientRects().length || !node.textContent.trim() || node.closest('[disabled]')) continue;
+      const behind = [];
+      let opacity = 1;
+      for (let at = node; at; at = parent(at)) { behind.push(rgba(getComputedStyle(at).backgroundColor)); opacity *= Number(getComputedStyle(at).opacity); }
+      const ground = behind.reverse().reduce((below, top) => over(top, below), [255, 255, 255]);
+      const ink = rgba(getComputedStyle(node).color);
+      const seen = over([...ink.slice(0, 3), ink[3] * opacity], ground);
+      const [a, b] = [light(seen), light(ground)];
+      const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      found[selector] = Math.min(found[selector] ?? 99, ratio);
+    }
+    for (const node of root.querySelectorAll('*')) if (node.shadowRoot) look(node.shadowRoot, selector);
+  };
+  for (const selector of selectors) look(document, selector);
+  return found;
+}"""
+WRITTEN = (
+    "[data-testid=stBaseButton-primary] p", "[data-testid=stBaseButton-secondary] p", "[data-tag] span", "[data-testid=stCaptionContainer] p",
+    ".note", ".value", ".hint", ".text", ".methods [aria-checked=true]", ".st-key-facts td",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_what_is_behind_them(chromium: Browser, served: str, scheme: Any) -> None:
+    context = chromium.new_context(viewport={"width": 1500, "height": 950}, color_scheme=scheme)
+    context.set_default_timeout(PAGE_TIMEOUT)
+    page = context.new_page()
+    chosen = quote(Filter((OneOf("pred", ("wolf",)),)).to_param())
+    page.goto(f"{served}/browse?run=animals&filter={chosen}&per_page=24")
+    tiles(page)
+    settle(page)
+    page.get_by_role("button", name="Share").click()
+    expect(page.get_by_role("button", name="Prepare the file")).to_be_visible()
+    ratios = page.evaluate(CONTRAST, list(WRITTEN))
+    assert set(ratios) == set(WRITTEN)
+    assert {selector: ratio for selector, ratio in ratios.items() if ratio < 4.5} == {}
+    context.close()
