@@ -379,6 +379,7 @@ def test_the_summary_speaks_for_every_verdict(verdict: str) -> None:
     assert said[0] == "The model is right on 70% of 100 labelled images."
     assert "blue best (90% right) and red worst (50%)" in said[1]
     assert said[-1].startswith("Look next at")
+    assert ("where errors are 50 points more frequent;" in said[-1]) == (verdict == "shortcut")
     assert ("Its worst habit" in said[2]) == (verdict in ("shortcut", "relied on"))
 
 
