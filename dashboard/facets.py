@@ -15,9 +15,9 @@ MOST_VALUES = 200
 """Values of a field that are offered and counted."""
 
 
-def counted(context: PageContext) -> bool:
-    """Tell whether the values of a selection are counted: not where every click would wait for it."""
-    return context.catalog.index is not None or context.catalog.samples < LARGE_RUN
+def is_large(context: PageContext) -> bool:
+    """Tell whether every click would wait for the counts of all fields: then they are those of the whole run."""
+    return context.catalog.samples >= LARGE_RUN
 
 
 def counts_of(context: PageContext, field: str) -> dict[Any, int] | None:
@@ -25,10 +25,10 @@ def counts_of(context: PageContext, field: str) -> dict[Any, int] | None:
 
     None where that is not counted. All fields without a condition are counted in one pass, the others in one each.
     """
-    if not counted(context):
-        return None
     fields = _fields(context)
-    if field not in fields or context.filter.get(field) is not None:
+    if field not in fields:
+        return None
+    if context.filter.get(field) is not None:
         return ask(context.catalog, value_counts, (field,), context.filter.without(field))[field]
     free = tuple(name for name in fields if context.filter.get(name) is None)
     return ask(context.catalog, value_counts, free, context.filter)[field]
@@ -40,7 +40,13 @@ def with_count(text: str, value: Any, counts: dict[Any, int] | None) -> str:
 
 
 def _fields(context: PageContext) -> list[str]:
-    """Return the fields whose values are counted together: a text with thousands of values would hold up the rest."""
+    """Return the fields whose values are counted together.
+
+    A text with thousands of values would hold up the rest. Of a million samples an index counts the two classes in some
+    20 ms and everything in some 80; without an index it would be seconds.
+    """
+    if is_large(context):
+        return [] if context.catalog.index is None else ["label", "pred"]
     return [
         name
         for name, entry in sample_fields(context.manifest).items()

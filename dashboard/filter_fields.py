@@ -16,7 +16,7 @@ from cache.filters import Is, OneOf, Range, Text
 from cache.schema import META_PREFIX, SAMPLE_FIELDS, Field
 from dashboard.components.chart import chart
 from dashboard.data import ask
-from dashboard.facets import MOST_VALUES, counted, counts_of, with_count
+from dashboard.facets import MOST_VALUES, counts_of, is_large, with_count
 from dashboard.field_help import field_help
 from dashboard.figures import look_of
 from dashboard.notices import plain
@@ -84,10 +84,8 @@ def more_filters(context: PageContext) -> None:
     choices = numbers(context)
     _text(context)
     object_conditions(context)
-    if not counted(context):
-        st.caption(
-            "Counts are those of the whole run: without an index, those of a selection would take long."
-        )
+    if is_large(context):
+        st.caption("Counts are those of the whole run: to count a selection of one this large takes long.")
     for name, entry in sample_fields(context.manifest).items():
         if name in IN_BAR or name == "labelled":
             continue
@@ -153,7 +151,7 @@ def _values(context: PageContext, name: str, title: str) -> None:
 
     def said(value: Any) -> str:
         return with_count(
-            "unknown" if value is None else str(value), value, whole if counts is None else counts
+            "unknown" if value is None else str(value), value, whole if is_large(context) else counts
         )
 
     options = [*whole, *(value for value in chosen if value not in whole)]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from cache import queries
 from cache.catalog import Catalog
 from cache.conditions import Condition
 from cache.filters import Filter, Is, OneOf, Range, RegionMass, Text
+from cache.indexing import build_index
 from cache.queries import Sort
 from cache.regions import Region
 from cache.run import Run
@@ -129,6 +131,28 @@ def test_large_runs_without_an_index_count_the_whole_run(
     cameras = counted(app.multiselect(key="filter_meta.camera").options)
     assert sum(cameras.values()) == 150
     assert "Counts are those of the whole run" in texts(app)
+
+
+def test_large_runs_with_an_index_count_the_classes(
+    open_page: OpenPage, own_runs: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facets, "LARGE_RUN", 100)
+    build_index(Run.open(own_runs / "animals"))
+    wrong = Filter((Is("correct", False),))
+    app = open_page("browse", folder=own_runs, filter=wrong.to_param())
+    assert (
+        sum(counted(app.multiselect(key="filter_pred").options).values()) == queries.count(catalog, wrong).n
+    )
+    assert sum(counted(app.multiselect(key="filter_meta.camera").options).values()) == 150
+
+
+def test_a_text_with_many_values_is_offered_without_counts(
+    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facets, "MOST_VALUES", 2)
+    app = open_page("browse")
+    assert not any("(" in option for option in app.multiselect(key="filter_meta.camera").options)
+    assert all("(" in option for option in app.multiselect(key="filter_pred").options)
 
 
 def test_an_empty_selection_says_which_condition_to_drop(open_page: OpenPage, catalog: Catalog) -> None:
