@@ -20,6 +20,7 @@ from cache.run import find_runs
 from dashboard import preload
 from dashboard.configuration import CONFIG_VARIABLE, configuration_path, read_configuration
 from dashboard.data import DEFAULT_RUNS, RUNS_VARIABLE
+from dashboard.index_building import BUILD_VARIABLE
 from dashboard.index_command import index
 from dashboard.originals import FETCH_VARIABLE
 from dashboard.sharing import add_commands
@@ -71,6 +72,13 @@ def serve(
             help="Let the server fetch originals at the http, https and s3 addresses that a run names; for runs you trust.",
         ),
     ] = False,
+    build_index: Annotated[
+        bool,
+        typer.Option(
+            "--index/--no-index",
+            help="Build the index of a large run that has none, in the background when it is first looked at.",
+        ),
+    ] = True,
 ) -> None:
     """Open the dashboard over a folder of runs, for this machine only unless --address says otherwise."""
     folder = checked_folder(None if runs_dir is None else located(runs_dir))
@@ -79,6 +87,8 @@ def serve(
     check_port(address, port)
     if fetch_originals:
         os.environ[FETCH_VARIABLE] = "1"
+    if build_index:
+        os.environ[BUILD_VARIABLE] = "1"
     serve_folder(folder, port, address, browser, path)
 
 

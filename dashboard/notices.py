@@ -15,6 +15,7 @@ from cache.index import LARGE_RUN
 from cache.locations import Location
 from cache.manifest import Manifest
 from cache.run import Run
+from dashboard.index_building import Building, building_of
 
 REFRESH_SECONDS = 4
 SHOWN_DAMAGED = 3
@@ -140,13 +141,30 @@ def run_state(run: Run) -> None:
 
 
 def no_index(catalog: Catalog) -> None:
-    """Tell how a large run becomes fast, where it has no index."""
-    if catalog.index is None and catalog.samples >= LARGE_RUN:
-        st.info(
-            f"This run of {catalog.samples:,} images has no index, so that pages take seconds. Build it once with "
-            f"`python -m dashboard index {catalog.run.path}`; the page then uses it by itself.",
-            icon=":material/bolt:",
-        )
+    """Tell how a large run becomes fast where it has no index, or how far the index is that is being built."""
+    if catalog.index is not None or catalog.samples < LARGE_RUN:
+        return
+    building = building_of(catalog.run)
+    if building is not None and building.running:
+        _follow_index(building, f"{catalog.samples:,}")
+        return
+    refusal = f" {plain(building.refusal)}" if building is not None else ""
+    st.info(
+        f"This run of {catalog.samples:,} images has no index, so that pages take seconds.{refusal} Build it once with "
+        f"`python -m dashboard index {catalog.run.path}`; the page then uses it by itself.",
+        icon=":material/bolt:",
+    )
+
+
+@st.fragment(run_every=REFRESH_SECONDS)
+def _follow_index(building: Building, samples: str) -> None:
+    if not building.running:
+        st.rerun()
+    st.progress(
+        building.share,
+        f":material/bolt: The index of these {samples} images is being built: pages take seconds until it is there, and then "
+        "use it by themselves.",
+    )
 
 
 @st.fragment(run_every=REFRESH_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,9 @@ from cache import index as cache_index
 from cache.index import INDEX_VARIABLE, find_index
 from cache.indexing import build_index
 from cache.run import Run
-from dashboard import data, notices
+from cache.writer import RunWriter
+from dashboard import data, index_building, notices
+from dashboard.index_building import BUILD_VARIABLE, building_of
 from tests.dashboard.conftest import OpenPage
 from tests.dashboard.test_sharing import dashboard, refused
 from tests.synthetic import make_run
@@ -70,3 +73,65 @@ def test_a_large_run_without_an_index_says_how_to_build_one(
     build_index(Run.open(run))
     for page in ("overview", "browse", "region", "methods", "contact"):
         assert told(page) == []
+
+
+def test_a_large_run_is_indexed_beside_the_page_that_looks_at_it(
+    open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    monkeypatch.setenv(BUILD_VARIABLE, "1")
+    app = open_page("overview", folder=run.parent, run="audit")
+    assert not app.exception
+    building = building_of(Run.open(run))
+    assert building is not None
+    assert building is building_of(Run.open(run)), "one builder, however often it is asked"
+    building.wait(120)
+    assert not building.running
+    assert (building.refusal, building.share) == ("", 1.0)
+    app.run()
+    assert not app.exception
+    assert [one.value for one in app.info if "has no index" in one.value] == []
+    opened = data.open_catalog(run)
+    assert opened.index is not None
+
+
+def test_how_far_an_index_is_stands_on_the_page(
+    open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    monkeypatch.setattr(notices, "building_of", lambda run: SimpleNamespace(running=True, share=0.4))
+    app = open_page("browse", folder=run.parent, run="audit")
+    assert not app.exception
+    bars = [one.proto for one in app.get("progress")]
+    assert [(bar.value, "60 images is being built" in bar.text) for bar in bars] == [(40, True)]
+
+
+def test_a_builder_that_is_refused_says_why_on_the_page(
+    open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    monkeypatch.setenv(BUILD_VARIABLE, "1")
+    monkeypatch.setenv(INDEX_VARIABLE, str(tmp_path / "blocked"))
+    (tmp_path / "blocked").write_text("in the way")
+    (run / "index").write_text("in the way")
+    building = building_of(Run.open(run))
+    assert building is not None
+    building.wait(120)
+    assert "No folder takes the index" in building.refusal
+    app = open_page("browse", folder=run.parent, run="audit")
+    assert not app.exception
+    told = [one.value for one in app.info if "has no index" in one.value]
+    assert len(told) == 1
+    assert "No folder takes the index" in told[0]
+    assert "python -m dashboard index" in told[0]
+
+
+def test_nothing_is_built_where_serve_was_not_asked_to_or_the_run_grows(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_building, "Building", lambda run: pytest.fail("nobody asked"))
+    monkeypatch.delenv(BUILD_VARIABLE, raising=False)
+    assert building_of(Run.open(run)) is None
+    monkeypatch.setenv(BUILD_VARIABLE, "1")
+    with RunWriter(run):
+        assert building_of(Run.open(run)) is None

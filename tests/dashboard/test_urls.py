@@ -11,7 +11,11 @@ from streamlit.testing.v1 import AppTest
 
 from cache import queries
 from cache.catalog import Catalog
-from cache.filters import Filter
+from cache.filters import Filter, Is, RegionMass
+from cache.index import INDEX_VARIABLE
+from cache.indexing import build_index
+from cache.locations import located
+from cache.regions import PRESETS
 from cache.reviews import Reviews
 from cache.run import Run
 from dashboard import data
@@ -60,6 +64,28 @@ def test_pages_of_a_run_in_a_bucket(bucket_runs: str, open_page: OpenPage, runs:
         assert not app.exception, page
         assert LOOKED_AT in texts(app)
         assert "sidebar_reviewer" not in {one.key for one in app.text_input}
+
+
+@pytest.mark.slow
+def test_an_index_of_a_run_in_a_bucket_lies_here_and_answers_as_its_parts_do(
+    bucket_runs: str, open_page: OpenPage, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(INDEX_VARIABLE, str(tmp_path / "indexes"))
+    place = f"{bucket_runs}/animals"
+    built = build_index(Run.open(place))
+    assert built.folder.is_relative_to(tmp_path / "indexes")
+    assert not fsspec.filesystem("s3", use_listings_cache=False).exists(f"{place}/index")
+    there, here = Catalog(Run.open(place)), Catalog(Run.open(runs / "animals"), indexed=False)
+    assert there.index is not None
+    chosen = Filter((Is("correct", False), RegionMass(PRESETS["border"], 0.2)))
+    assert 0 < queries.count(here, chosen).n < here.samples
+    assert queries.ids(there, chosen) == queries.ids(here, chosen)
+    for page in ("overview", "browse", "region"):
+        app = open_page(page, folder=bucket_runs, filter=chosen.to_param())
+        assert not app.exception, page
+    opened = data.open_catalog(list_runs(located(bucket_runs))["animals"])
+    assert opened.index is not None
+    assert opened.index.folder == built.folder
 
 
 def test_runs_of_a_bucket_are_named_by_their_path(bucket_runs: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from cache.writer import RunWriter
 from engine.executors.publication import AuditInterruptedError
 from engine.explain import explain
 from engine.progress import Silent
+from tests.buckets import Server, bucket
 from tests.engine.audits import FACTORY, SIDE, assert_same_rows, config, tables, write_factory, write_images
 
 ROOT = Path(__file__).parents[2]
@@ -77,8 +79,17 @@ def _add_node(cluster: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A cluster of two nodes of one core each, to which this process is connected."""
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a bucket on this machine."""
+    running = Server()
+    with bucket(running, f"ray-{uuid4().hex[:8]}", tmp_path_factory.mktemp("copies")) as url:
+        yield url
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def cluster(store: str) -> Iterator[Any]:
+    """A cluster of two nodes of one core each, to which this process is connected; its workers reach the bucket."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -131,7 +142,7 @@ def pids(model: str) -> list[int]:
     return [pid for pid in found if pid != os.getpid()]
 
 
-def given(data: Path, out: Path, model: str, executor: str, **options: Any) -> Any:
+def given(data: Path, out: Path | str, model: str, executor: str, **options: Any) -> Any:
     distributed = {"executor": "ray", "workers": 2} if executor == "ray" else {}
     return config(data, out, model, **{"methods": METHODS, "publish_every": 0.5, **distributed, **options})
 
@@ -158,6 +169,21 @@ def test_rows_equal_and_another_method_and_image_compute_only_themselves(
     explain(given(mine, expected, model, "local", methods=f"{METHODS},layercam"))
     assert_same_rows(out, expected)
     assert Run.open(out).manifest.state == "complete"
+
+
+@pytest.mark.slow
+def test_workers_write_a_run_in_a_bucket_and_one_is_killed(
+    cluster: Any, audit: tuple[Path, Path], model: str, store: str
+) -> None:
+    data, undisturbed = audit
+    out = f"{store}/runs/first"
+    reporter = At(lambda: os.kill(pids(model)[0], signal.SIGKILL))
+    summary = explain(given(data, out, model, "ray"), reporter)
+    assert (summary.counts.explained, summary.counts.failed) == (IMAGES, {"empty": 1})
+    assert reporter.act is None
+    run = Run.open(out)
+    assert (run.manifest.state, run.verify(fresh=True)) == ("complete", [])
+    assert_same_rows(out, undisturbed)
 
 
 @pytest.mark.slow

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,14 @@ import pytest
 from typer.testing import CliRunner
 
 from cache import locations
-from cache.errors import GazelakeError
+from cache.errors import GazelakeError, RunNotFoundError
 from cache.run import Run
 from engine.cli import app
 from engine.datasets import open_dataset
 from engine.explain import explain
 from tests.buckets import Server, bucket
 from tests.engine.audits import assert_same_rows, config, write_factory, write_images
+from tests.engine.test_crashes import SLOW, Commands, arguments
 
 METHODS = "gradcam,eigencam"
 
@@ -67,6 +72,53 @@ def test_the_same_rows_from_a_bucket_into_a_bucket(
     assert_same_rows(out, here)
     again = explain(config(images, out, model, methods=METHODS))
     assert (again.counts.explained, again.counts.reused) == (0, 24)
+
+
+@pytest.mark.slow
+def test_kills_while_a_bucket_is_written_lose_and_double_nothing(
+    place: str, images: str, local: tuple[Path, str, Path], tmp_path: Path
+) -> None:
+    out, chance = f"{place}/runs/killed", random.Random(7)
+    model = write_factory(tmp_path, SLOW)
+    words = arguments(Path(local[0]), model, tmp_path)
+    words[words.index("--data") + 1], words[words.index("--out") + 1] = images, out
+    words[words.index("--batch-size") + 1] = "2"
+    commands, killed, published = Commands(tmp_path), 0, []
+    try:
+        # The first is killed before anything is published, the others between two publications.
+        for wanted in (0, 4, 10, 16):
+            pid = commands.start(*words)
+            _wait_for_samples(out, wanted)
+            time.sleep(chance.random() * 0.2)
+            os.kill(pid, signal.SIGKILL)
+            killed += os.waitstatus_to_exitcode(commands.wait()) == -signal.SIGKILL
+            if wanted:
+                run = Run.open(out)
+                assert run.damaged == run.verify(fresh=True) == []
+                published.append(run.manifest.rows("samples"))
+        assert killed == 4
+        assert published == sorted(published)
+        assert 0 < published[0] < published[-1]
+        commands.start(*words)
+        assert commands.wait() == 0
+    finally:
+        commands.close()
+    run = Run.open(out)
+    assert (run.manifest.state, run.verify(fresh=True)) == ("complete", [])
+    assert_same_rows(out, local[2])
+
+
+def _wait_for_samples(out: str, count: int) -> None:
+    """Wait until a run in a bucket holds so many samples; with none, until its manifest is there."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if Run.open(out).manifest.rows("samples") >= count:
+                return
+        except RunNotFoundError:
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"{out} never held {count} samples")
 
 
 @pytest.mark.slow
