@@ -31,6 +31,7 @@ from cache.groups import group_alias, read_groups
 from cache.index import Index
 from cache.locations import Location
 from cache.lookups import Lookups
+from cache.map_file import MAP_COLUMNS
 from cache.part_sql import text_literal
 from cache.projections import Places, area_alias, inside, read_places
 from cache.reading import reading_errors
@@ -238,6 +239,18 @@ class Catalog(Lookups):
             f"FROM {self.source_table(wanted.source)} AS a "
             f"LEFT JOIN ({self.grid_sql(wanted.source.method, tuple(weights))}) AS g USING (attribution) ORDER BY a.sample"
         )
+
+    def rows_of_maps(self, method: str, positions: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Read rows of a method's attributions by position: maps out of the index, where it has them.
+
+        Raises:
+            RunDamagedError: A part is missing or cannot be read.
+        """
+        if self.index is not None and set(columns) <= set(MAP_COLUMNS):
+            found = self.index.maps_at(method, positions)
+            if found is not None:
+                return found.select(list(columns))
+        return super().rows_of_maps(method, positions, columns)
 
     def grid(self, source: Source) -> GridFile | None:
         """Return a source's grids as a file of columns beside the index, made when they are first asked for.

@@ -1,4 +1,4 @@
-"""A run's index: its tables in a DuckDB file and its grids in files of columns. It is disposable: never the truth.
+"""A run's index: its tables in a DuckDB file, its grids in files of columns, its maps in files of rows. It is disposable: never the truth.
 
 An index lies in a folder named after everything that it was made from, below ``index/`` in the run, or in a folder of
 this machine's user where the run cannot be written. It counts once ``index.json`` is in that folder, which is written
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.fields import Source
 from cache.grid_file import DEFINED, DEGENERATE, MISSING, Block, GridFile, file_size, write_grid
 from cache.locations import Location, Url
+from cache.map_file import map_name, read_maps
 from cache.reading import reading_errors
 from cache.run import Run
 from cache.schema import AGREEMENT, CORNERS, table_of_method
@@ -32,7 +34,7 @@ from cache.schema import AGREEMENT, CORNERS, table_of_method
 if TYPE_CHECKING:
     from cache.catalog import Catalog
 
-INDEX_VERSION = 1
+INDEX_VERSION = 2
 INDEX_VARIABLE = "GAZELAKE_INDEX"
 """Names the folder that indexes go to where a run cannot be written, instead of one below the user's cache."""
 INDEX_FOLDER = "index"
@@ -40,6 +42,8 @@ INDEX_NAME = "index.json"
 TABLES_NAME = "tables.duckdb"
 LARGE_RUN = 250_000
 """From so many samples on a run is slow without an index."""
+WORTH_INDEXING = 50_000
+"""From so many on an index is felt, and built where nobody has to be asked."""
 MOST_GRIDS = 6
 """Files of grids besides the default method's; the one that was not used for longest goes first."""
 SPARE_BYTES = 1 << 30
@@ -102,8 +106,8 @@ def find_index(run: Run) -> Index | None:
         try:
             known = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
             if known["tables_bytes"] == os.stat(folder / TABLES_NAME).st_size:
-                return Index(folder, int(known["samples"]))
-        except (OSError, ValueError, KeyError, TypeError):
+                return Index(folder, int(known["samples"]), {str(m): int(size) for m, size in known["maps"].items()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return None
 
@@ -114,11 +118,13 @@ class Index:
     Attributes:
         folder: Its folder.
         samples: Samples of the run.
+        maps: Bytes of each map, of the methods whose maps are beside the tables.
     """
 
-    def __init__(self, folder: Path, samples: int) -> None:
+    def __init__(self, folder: Path, samples: int, maps: Mapping[str, int]) -> None:
         self.folder = folder
         self.samples = samples
+        self.maps = maps
         self._lock = Lock()
         self._grids: dict[Source, GridFile | None] = {}
 
@@ -138,6 +144,11 @@ class Index:
             if known is None and source not in self._grids:
                 known = self._grids[source] = self._open(catalog, source)
             return known
+
+    def maps_at(self, method: str, positions: Sequence[int]) -> pa.Table | None:
+        """Return rows of a method's table with the columns of `MAP_COLUMNS`; None where the index does not have them."""
+        size = self.maps.get(method)
+        return None if size is None else read_maps(self.folder / map_name(method), size, positions)
 
     def set_aside(self) -> None:
         """Let nobody find the index any more: it does not hold what it should."""

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from cache.index import (
     indexes,
 )
 from cache.manifest import now
+from cache.map_file import map_name, write_maps
 from cache.run import Run
 from cache.schema import TARGET_TRUE
 
@@ -120,9 +121,10 @@ def _fill(building: Path, run: Run, grids: tuple[str, ...], progress: Progress) 
         done, steps = 1, 1 + len(methods) + len(copied)
         catalog.ranks_table()
         catalog.make_ids()
-        # Grids are copied while the tables of the next methods are made: neither keeps all cores busy.
+        # Grids and maps are copied while the tables of the next methods are made: neither keeps all cores busy.
         with ThreadPoolExecutor(1) as beside:
-            copying = []
+            copying: list[Future[object]] = []
+            maps = {}
             for method in sorted(methods, key=lambda name: name != default):
                 progress(done / steps, f"statistics of {method}")
                 catalog.make_tables(method, _targets(run))
@@ -130,10 +132,12 @@ def _fill(building: Path, run: Run, grids: tuple[str, ...], progress: Progress) 
                     source = Source(method, "pred")
                     write = grid_writer(catalog, source)
                     copying.append(beside.submit(write, building / grid_name(source)))
+                maps[method] = beside.submit(write_maps, run, method, building / map_name(method))
                 done += 1
             for number, copy in enumerate(copying):
                 progress((done + number) / steps, "grids")
                 copy.result()
+            sizes = {method: copy.result() for method, copy in maps.items()}
         samples = catalog.samples
     finally:
         catalog.close()
@@ -145,6 +149,7 @@ def _fill(building: Path, run: Run, grids: tuple[str, ...], progress: Progress) 
         "samples": samples,
         "tables_bytes": os.stat(building / TABLES_NAME).st_size,
         "grids": [grid_name(source) for source in copied],
+        "maps": {method: size for method, size in sizes.items() if size is not None},
     }
     (building / INDEX_NAME).write_text(json.dumps(known, indent=1), encoding="utf-8")
     for path in building.iterdir():

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from cache.catalog import Catalog
 from cache.errors import RunDamagedError
 from cache.features import aligned_features
+from cache.map_file import MAP_COLUMNS
 from cache.maps import decode_map
 from cache.schema import MASK_SIZE, Field
 
-MAP_COLUMNS = ("height", "width", "scale", "map")
 SUPERPIXEL_COLUMNS = ("superpixels", "weights", "intercept")
 """Columns that methods which weigh superpixels keep beside their maps."""
 
@@ -173,15 +173,28 @@ def maps(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the map of each sample that has one, shape (height, width), unscaled."""
     source = catalog.source(method, target)
+    return maps_by_method(catalog, sample_ids, [source.method], target)[source.method]
+
+
+def maps_by_method(
+    catalog: Catalog, sample_ids: Sequence[str], methods: Sequence[str], target: str | None = None
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Return what `maps` returns for each of several methods."""
     samples = {row["sample"]: name for name, row in catalog.rows_by_id(sample_ids, "s.sample").items()}
-    table = catalog.query(
-        f"SELECT sample, attribution FROM {catalog.source_table(source)} "
-        "WHERE sample IN (SELECT unnest($samples)) AND attribution IS NOT NULL",
-        {"samples": list(samples)},
-    )
-    rows = catalog.rows_of_maps(source.method, table["attribution"].to_pylist(), MAP_COLUMNS)
-    decoded = [_decoded(row) for row in rows.to_pylist()]
-    return dict(zip((samples[at] for at in table["sample"].to_pylist()), decoded, strict=True))
+    found = {}
+    for method in methods:
+        source = catalog.source(method, target)
+        table = catalog.query(
+            f"SELECT sample, attribution FROM {catalog.source_table(source)} "
+            "WHERE sample IN (SELECT unnest($samples)) AND attribution IS NOT NULL",
+            {"samples": list(samples)},
+        )
+        rows = catalog.rows_of_maps(source.method, table["attribution"].to_pylist(), MAP_COLUMNS)
+        decoded = [_decoded(row) for row in rows.to_pylist()]
+        found[method] = dict(
+            zip((samples[at] for at in table["sample"].to_pylist()), decoded, strict=True)
+        )
+    return found
 
 
 def thumbnails(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, bytes]:

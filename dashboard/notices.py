@@ -11,7 +11,7 @@ from cache.catalog import Catalog
 from cache.errors import GazelakeError, RunDamagedError, RunNotFoundError, RunSchemaError
 from cache.filter_text import clause
 from cache.filters import Filter
-from cache.index import LARGE_RUN
+from cache.index import LARGE_RUN, WORTH_INDEXING
 from cache.locations import Location
 from cache.manifest import Manifest
 from cache.run import Run
@@ -142,11 +142,13 @@ def run_state(run: Run) -> None:
 
 def no_index(catalog: Catalog) -> None:
     """Tell how a large run becomes fast where it has no index, or how far the index is that is being built."""
-    if catalog.index is not None or catalog.samples < LARGE_RUN:
+    if catalog.index is not None or catalog.samples < WORTH_INDEXING:
         return
     building = building_of(catalog.run)
     if building is not None and building.running:
         _follow_index(building, f"{catalog.samples:,}")
+        return
+    if catalog.samples < LARGE_RUN:
         return
     refusal = f" {plain(building.refusal)}" if building is not None else ""
     st.info(

@@ -6,7 +6,7 @@ changes it a callback writes the URL. So a link shows the same page in another b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import urlencode
@@ -138,6 +138,12 @@ def link_to(page: str, **params: Any) -> str:
     """
     query = urlencode({k: v for k, v in shared_params(**params).items() if v})
     return f"{PAGES[page].url_path or './'}{'?' if query else ''}{query}"
+
+
+def links_to_samples(sample_ids: Iterable[str], **params: Any) -> list[str]:
+    """Return what `link_to` gives for each sample's page; what all of them share is written once."""
+    shared = link_to("sample", id=None, **params)
+    return [f"{shared}{'&' if '?' in shared else '?'}{urlencode({'id': one})}" for one in sample_ids]
 
 
 def open_page(page: str, **params: Any) -> NoReturn:

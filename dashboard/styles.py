@@ -72,6 +72,8 @@ _RULES = f"""
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{ color: inherit; }}
 [data-testid="stCaptionContainer"] {{ opacity: .68; }}
 .st-key-sentence {{ min-height: 2.6rem; }}
+/* What is being computed anew fades at one stroke: a second of fading is sixty pictures of the page, which ten people at once feel. */
+[data-testid="stElementContainer"][data-stale="true"] {{ transition-duration: 1ms !important; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
 .stAppHeader div, .stAppHeader header {{ pointer-events: none; }}
 .stAppHeader button, .stAppHeader a, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}

@@ -17,7 +17,7 @@ from dashboard.method_choice import family_titles, method_title, source_of_url
 from dashboard.ordering import percent_text
 from dashboard.rendering import PALETTE, data_url
 from dashboard.reviewing import badge_of, marks_of
-from dashboard.session import PageContext, link_to
+from dashboard.session import PageContext, links_to_samples
 
 MANY_METHODS = 9
 """Methods whose maps a gallery of many samples carries, one a digit; those of others come when they are asked for."""
@@ -74,8 +74,7 @@ def encoded_maps(
 ) -> dict[str, dict[str, EncodedMap | None]]:
     """Return every sample's maps as the browser draws them, by sample and method."""
     found: dict[str, dict[str, EncodedMap | None]] = {sample_id: {} for sample_id in sample_ids}
-    for method in methods:
-        maps = profiles.maps(catalog, sample_ids, method, target)
+    for method, maps in profiles.maps_by_method(catalog, sample_ids, methods, target).items():
         for sample_id in sample_ids:
             found[sample_id][method] = encoded(maps.get(sample_id), is_signed(catalog.manifest, method))
     return found
@@ -123,7 +122,7 @@ def sample_gallery(
             image=str(row["sample_id"]),
             text=outcome_text(classes, row),
             alt=outcome_words(classes, row),
-            href=link_to("sample", id=row["sample_id"], **params),
+            href=href,
             maps=maps[str(row["sample_id"])] if methods else None,
             mark=outcome_mark(row["correct"]),
             value="" if row["confidence"] is None else percent_text(row["confidence"]),
@@ -132,7 +131,7 @@ def sample_gallery(
             badge=badge_of(said[Subject.sample(row["content"])]),
             ratio=size[1] / size[0],
         )
-        for row in rows
+        for row, href in zip(rows, links_to_samples(ids, **params), strict=True)
     ]
     return Gallery(
         [Group(tiles)],

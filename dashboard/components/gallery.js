@@ -19,6 +19,7 @@ class Gallery extends Bar {
     this.chosen = new Set();
     this.anchor = null;
     this.pending = this.asked = false;
+    this.painter = new Painter();
     this.build();
     this.watch();
   }
@@ -33,7 +34,6 @@ class Gallery extends Bar {
     if (data.key !== this.shown) {
       this.shown = data.key;
       this.data = data;
-      this.tables = { plain: bytes(data.colours), signed: bytes(data.signedColours) };
       this.fill();
     } else {
       this.data = data;
@@ -48,8 +48,10 @@ class Gallery extends Bar {
     this.bar.hidden = !data.toolbar && !data.legend;
     this.bar.classList.toggle("bare", !data.toolbar);
     this.hint.hidden = !data.toolbar || !data.groups.some((group) => group.tiles.some((tile) => tile.href));
-    this.fillScale(this.scale, this.tables.plain);
-    this.fillScale(this.signedScale, this.tables.signed);
+    const [plain, signed] = [bytes(data.colours), bytes(data.signedColours)];
+    this.painter.begin({ plain: inks(plain, false, data.floor), signed: inks(signed, true, data.floor) });
+    this.fillScale(this.scale, plain);
+    this.fillScale(this.signedScale, signed);
     this.objectLabel.style.display = Object.keys(data.shapes).length ? "" : "none";
     this.objectLabel.title = data.shapeSource ? `The object's outline, from ${data.shapeSource}` : "";
     this.size.max = data.largest;
@@ -120,6 +122,7 @@ class Gallery extends Bar {
     const listeners = [
       [FOLLOW, (event) => { if (event.detail.from !== this) { Object.assign(this.view, event.detail.view); this.apply(false); } }],
       ["pointerdown", (event) => { if (!event.composedPath().includes(this.bar)) this.tellLater(); }],
+      ["beforeprint", () => this.painter.all()],
       ["keydown", (event) => { if (event.key === "Enter" && !event.composedPath().includes(this.bar)) this.tellLater(); }],
     ];
     for (const [name, hear] of listeners) {
@@ -147,6 +150,7 @@ class Gallery extends Bar {
     }
     if (!repaint) return;
     const drawn = this.tiles.map((tile) => this.draw(tile)).filter(Boolean);
+    this.painter.show(this.tiles);
     const signed = drawn.some((map) => map[3]);
     this.signedScale.style.display = signed ? "" : "none";
     this.scale.style.display = signed && drawn.every((map) => map[3]) ? "none" : "";
@@ -159,7 +163,7 @@ class Gallery extends Bar {
     tile.missing.hidden = Boolean(map);
     tile.missing.style.display = map ? "none" : "";
     tile.canvas.style.display = map ? "" : "none";
-    if (map) paint(tile.canvas, map, this.tables, this.data.floor);
+    tile.map = map;
     return map;
   }
 }

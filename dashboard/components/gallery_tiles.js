@@ -78,7 +78,6 @@ class Tiles extends Keys {
     image.src = this.data.images[tile.image] || "";
     if (tile.ratio) frame.style.aspectRatio = image.style.aspectRatio = String(tile.ratio);
     frame.append(image);
-    const maps = Object.fromEntries(Object.entries(tile.maps || {}).map(([name, map]) => [name, map && [map[0], map[1], bytes(map[2]), map[3]]]));
     const place = tile.place || [0, 0, 1, 1];
     if (tile.outline) frame.append(this.placed(element("div", "crop"), place));
     const canvas = this.placed(element("canvas"), place);
@@ -93,7 +92,7 @@ class Tiles extends Keys {
       frame.append(badge);
     }
     node.append(frame, this.caption(tile));
-    this.tiles.push({ node, canvas, missing, maps, fixed: tile.method });
+    this.tiles.push({ node, canvas, missing, maps: tile.maps || {}, fixed: tile.method });
     return node;
   }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cache import attention, held, index, queries
+from cache import attention, held, index, map_file, queries
 from cache.catalog import Catalog
 from cache.errors import RunBusyError, RunDamagedError, RunStorageError
 from cache.fields import TARGETS, Source
@@ -22,6 +22,8 @@ from cache.filters import Filter, Range, RegionMass
 from cache.grid_file import GridFile, summed, write_grid
 from cache.index import INDEX_NAME, INDEX_VARIABLE, TABLES_NAME, find_index, index_folders, index_stamp
 from cache.indexing import build_index, drop_index
+from cache.map_file import map_name, record, write_maps
+from cache.profiles import maps_by_method
 from cache.regions import PRESETS, Region
 from cache.run import Run
 from cache.schema import CORNERS
@@ -96,6 +98,55 @@ def test_without_room_for_grids_the_parts_answer(path: Path, monkeypatch: pytest
     assert queries.ids(catalog, asked) == queries.ids(plain, asked)
     condition = RegionMass(BOX, 0.2, method="layercam")
     assert held.split(catalog, EVERYTHING, condition) == attention.region_split(plain, EVERYTHING, condition)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_maps_are_the_parts(run_path: Path, indexed_path: Path, target: str) -> None:
+    over_parts, over_index = (Catalog(Run.open(p)) for p in (run_path, indexed_path))
+    chosen = queries.ids(over_parts, EVERYTHING)
+    found = [maps_by_method(c, chosen, ["gradcam", "layercam"], target) for c in (over_parts, over_index)]
+    assert over_index.index is not None
+    assert set(over_index.index.maps) == {"gradcam", "layercam"}
+    assert 0 < len(found[0]["layercam"]) <= 260
+    for method, expected in found[0].items():
+        assert list(found[1][method]) == list(expected)
+        for sample_id, values in expected.items():
+            np.testing.assert_array_equal(found[1][method][sample_id], values)
+
+
+def test_an_open_index_reads_maps_of_its_own_file(path: Path) -> None:
+    catalog = Catalog(Run.open(path))
+    chosen = queries.ids(catalog, EVERYTHING)[:9]
+    file = index_folder(path) / map_name("gradcam")
+    expected = maps_by_method(catalog, chosen, ["gradcam"])["gradcam"]
+    rows = np.fromfile(file, record(98))
+    rows["scale"] *= 2
+    rows.tofile(file)
+    doubled = maps_by_method(catalog, chosen, ["gradcam"])["gradcam"]
+    for sample_id, values in expected.items():
+        np.testing.assert_array_equal(doubled[sample_id], 2 * values)
+    zeros = bytes(file.stat().st_size)
+    for harm in (lambda: file.write_bytes(zeros), lambda: os.truncate(file, 10), file.unlink):
+        harm()
+        again = maps_by_method(catalog, chosen, ["gradcam"])["gradcam"]
+        for sample_id, values in expected.items():
+            np.testing.assert_array_equal(again[sample_id], values)
+
+
+def test_maps_of_different_or_large_sizes_stay_in_the_parts(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(path)
+    assert write_maps(run, "gradcam", tmp_path / "maps") == 98
+    monkeypatch.setattr(map_file, "MOST_BYTES", 97)
+    assert write_maps(run, "gradcam", tmp_path / "maps") is None
+    assert not (tmp_path / "maps").exists()
+    drop_index(run)
+    built = build_index(run)
+    assert not list(built.folder.glob("maps-*"))
+    catalog = Catalog(Run.open(path))
+    assert catalog.index is not None
+    assert maps_by_method(catalog, queries.ids(catalog, EVERYTHING)[:5], ["gradcam"])["gradcam"]
 
 
 def index_folder(path: Path) -> Path:

@@ -156,6 +156,27 @@ def test_tiles_are_selected_one_by_one_and_all_at_once(browser_page: Page, serve
     expect(page.get_by_text("images selected")).to_be_hidden()
 
 
+def test_maps_far_below_are_drawn_when_somebody_comes_near_or_prints(browser_page: Page, served: str) -> None:
+    page = browser_page
+    page.set_viewport_size({"width": 900, "height": 500})
+    browse(page, served)
+    unpainted = "nodes => nodes.filter(c => c.style.display !== 'none' && c.width === 300).length"
+    canvases = page.locator(".tile canvas")
+    assert canvases.count() == 48
+    assert 8 < canvases.evaluate_all(unpainted) < 40
+    assert any(pixels(page, 0))
+    assert not any(pixels(page, 47))
+    canvases.nth(47).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('*')].find(n => n.shadowRoot?.querySelector('.tile'))"
+        ".shadowRoot.querySelectorAll('.tile canvas')[47].width !== 300"
+    )
+    assert any(pixels(page, 47))
+    page.locator(".methods button").nth(1).click()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert canvases.evaluate_all(unpainted) == 0
+
+
 def test_another_method_is_drawn_before_the_server_hears_of_it(browser_page: Page, served: str) -> None:
     page = browser_page
     browse(page, served)

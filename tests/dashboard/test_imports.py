@@ -61,3 +61,11 @@ def test_what_pages_need_is_imported_ahead_without_torch_or_the_engine() -> None
         "print(wanted <= set(sys.modules), {'torch', 'engine', 'dashboard.app'} & set(sys.modules))"
     )
     assert run(code, ROOT) == "True set()"
+
+
+def test_what_was_imported_is_not_looked_through_after_every_run() -> None:
+    code = (
+        "import gc; from dashboard import preload; preload.preload()\n"
+        "print(gc.get_freeze_count() > 20 * len(gc.get_objects()))"
+    )
+    assert run(code, ROOT) == "True"

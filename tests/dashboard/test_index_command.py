@@ -24,6 +24,11 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "audit", 60)
 
 
+def _call_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    monkeypatch.setattr(notices, "WORTH_INDEXING", 50)
+
+
 def test_an_index_is_built_found_and_taken_away(run: Path, tmp_path: Path) -> None:
     done = dashboard("index", run, "--grids", "all", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -61,7 +66,7 @@ def test_a_large_run_without_an_index_says_how_to_build_one(
     open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(INDEX_VARIABLE, str(tmp_path / "elsewhere"))
-    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    _call_large(monkeypatch)
 
     def told(page: str) -> list[str]:
         at = open_page(page, folder=run.parent, run="audit")
@@ -78,7 +83,7 @@ def test_a_large_run_without_an_index_says_how_to_build_one(
 def test_a_large_run_is_indexed_beside_the_page_that_looks_at_it(
     open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    _call_large(monkeypatch)
     monkeypatch.setenv(BUILD_VARIABLE, "1")
     app = open_page("overview", folder=run.parent, run="audit")
     assert not app.exception
@@ -98,7 +103,7 @@ def test_a_large_run_is_indexed_beside_the_page_that_looks_at_it(
 def test_how_far_an_index_is_stands_on_the_page(
     open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    _call_large(monkeypatch)
     monkeypatch.setattr(notices, "building_of", lambda run: SimpleNamespace(running=True, share=0.4))
     app = open_page("browse", folder=run.parent, run="audit")
     assert not app.exception
@@ -109,7 +114,7 @@ def test_how_far_an_index_is_stands_on_the_page(
 def test_a_builder_that_is_refused_says_why_on_the_page(
     open_page: OpenPage, run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(notices, "LARGE_RUN", 50)
+    _call_large(monkeypatch)
     monkeypatch.setenv(BUILD_VARIABLE, "1")
     monkeypatch.setenv(INDEX_VARIABLE, str(tmp_path / "blocked"))
     (tmp_path / "blocked").write_text("in the way")
