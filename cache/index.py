@@ -106,7 +106,9 @@ def find_index(run: Run) -> Index | None:
         try:
             known = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
             if known["tables_bytes"] == os.stat(folder / TABLES_NAME).st_size:
-                return Index(folder, int(known["samples"]), {str(m): int(size) for m, size in known["maps"].items()})
+                return Index(
+                    folder, int(known["samples"]), {str(m): int(size) for m, size in known["maps"].items()}
+                )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return None

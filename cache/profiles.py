@@ -191,9 +191,7 @@ def maps_by_method(
         )
         rows = catalog.rows_of_maps(source.method, table["attribution"].to_pylist(), MAP_COLUMNS)
         decoded = [_decoded(row) for row in rows.to_pylist()]
-        found[method] = dict(
-            zip((samples[at] for at in table["sample"].to_pylist()), decoded, strict=True)
-        )
+        found[method] = dict(zip((samples[at] for at in table["sample"].to_pylist()), decoded, strict=True))
     return found
 
 

@@ -108,7 +108,7 @@ class Dataset:
         """
         if self.reader is not None:
             return self.reader(i if self.rows is None else int(self.rows[i]))
-        return read_bytes(join(self.root, self._columns["uri"][i].as_py()))
+        return read_bytes(join(self.root, self.columns["uri"][i].as_py()))
 
     def read_mask_bytes(self, i: int) -> bytes | None:
         """Return the bytes of the i-th image's mask file, None where it has none (raises ReadError)."""
@@ -127,7 +127,7 @@ class Dataset:
 
     def labels(self) -> list[str]:
         """Return the distinct labels, sorted; integers by value."""
-        distinct = [label for label in self._columns["label"].unique().to_pylist() if label is not None]
+        distinct = [label for label in self.columns["label"].unique().to_pylist() if label is not None]
         if self.labels_are_indices:
             return sorted(distinct, key=lambda label: (output_index(label), label))
         return sorted(distinct)
@@ -144,14 +144,15 @@ class Dataset:
         return replace(self, records=self.records.take(pa.array(chosen)), rows=original)
 
     @cached_property
-    def _columns(self) -> dict[str, pa.Array]:
+    def columns(self) -> dict[str, pa.Array]:
+        """The columns of the records, each in one piece: those of the table where it is in one already."""
         return {
-            name: column.combine_chunks()
+            name: column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
             for name, column in zip(self.records.column_names, self.records.columns, strict=True)
         }
 
     def _value(self, name: str, i: int) -> Any:
-        return self._columns[name][i].as_py() if name in self._columns else None
+        return self.columns[name][i].as_py() if name in self.columns else None
 
 
 def output_index(text: str) -> int:

@@ -30,7 +30,7 @@ class Records:
         self.labels = labels
         self._meta = [name for name in dataset.records.column_names if name.startswith(META_PREFIX)]
         self._kept = [name for name in ("uri", "split", *self._meta) if name in dataset.records.column_names]
-        self._columns = {name: dataset.records[name].combine_chunks() for name in ("sample_id", *self._kept)}
+        self._columns = dataset.columns
 
     def __len__(self) -> int:
         """Return the number of records."""

@@ -14,6 +14,7 @@ import pytest
 
 from engine.dataset_kinds.folder import KIND as FOLDER
 from engine.datasets import Dataset, ReadError, dataset_kinds, open_dataset
+from engine.records import Records
 from tests.engine.dataset_files import (
     column,
     fill,
@@ -44,6 +45,16 @@ def test_folder_of_classes(tmp_path: Path) -> None:
     assert any("fox" in notice for notice in dataset.notices)
     assert dataset.read_mask(0) is None
     assert dataset.boxes(0) is None
+
+
+def test_columns_are_held_once(tmp_path: Path) -> None:
+    fill(tmp_path, "wolf/b.png", "husky/c.png")
+    dataset = open_dataset(str(tmp_path))
+    records = Records(dataset, pa.array([0, 1], pa.int32()))
+    for name in ("sample_id", "uri"):
+        held = dataset.records[name].chunk(0).buffers()[2].address
+        assert dataset.columns[name].buffers()[2].address == held
+    assert records._columns is dataset.columns
 
 
 def test_broken_files_of_a_folder_are_records_that_fail_when_read(tmp_path: Path) -> None:
