@@ -16,6 +16,7 @@ from dashboard.drilldown import cell_of, class_value
 from dashboard.figures import class_rates_figure, look_of
 from dashboard.region_board import narrowed
 from dashboard.session import PageContext, open_page, param, set_params
+from dashboard.table_widths import name_width
 
 CLASSES_DRAWN = 12
 BY = {"pred": "Predicted class", "label": "True class"}
@@ -79,7 +80,9 @@ def _class_table(
         height="content" if len(rows) <= 12 else 460,
         placeholder="–",
         column_config={
-            "name": st.column_config.TextColumn("Class", pinned=True),
+            "name": st.column_config.TextColumn(
+                "Class", pinned=True, width=name_width([str(row["name"]) for row in rows])
+            ),
             "n": st.column_config.NumberColumn(
                 "Matching", help="Samples of the class that match", format="localized", width=66
             ),

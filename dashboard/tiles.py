@@ -31,12 +31,12 @@ def outcome_mark(correct: bool | None) -> tuple[str, str]:
     return ("✓", PALETTE.right) if correct else ("✗", PALETTE.wrong)
 
 
-def outcome_text(classes: Sequence[str], row: Row) -> str:
-    """Say what a sample is and what it was taken for."""
+def outcome_texts(classes: Sequence[str], row: Row) -> tuple[str, str]:
+    """Say what a sample is, and what it was taken for where that is something else."""
     predicted = class_title(classes, row["pred"])
     if row["correct"] is False:
-        return f"{class_title(classes, row['label'])} → {predicted}"
-    return predicted
+        return class_title(classes, row["label"]), f"→ {predicted}"
+    return predicted, ""
 
 
 def outcome_words(classes: Sequence[str], row: Row) -> str:
@@ -116,11 +116,13 @@ def sample_gallery(
     images = ask(context.catalog, pictures, ids)
     size = context.manifest.preprocessing.get("size") or [1, 1]
     said = marks_of(context.catalog, [Subject.sample(row["content"]) for row in rows])
+    told = [outcome_texts(classes, row) for row in rows]
     tiles = [
         Tile(
             id=str(row["sample_id"]),
             image=str(row["sample_id"]),
-            text=outcome_text(classes, row),
+            text=what,
+            then=then,
             alt=outcome_words(classes, row),
             href=href,
             maps=maps[str(row["sample_id"])] if methods else None,
@@ -131,7 +133,7 @@ def sample_gallery(
             badge=badge_of(said[Subject.sample(row["content"])]),
             ratio=size[1] / size[0],
         )
-        for row, href in zip(rows, links_to_samples(ids, **params), strict=True)
+        for row, (what, then), href in zip(rows, told, links_to_samples(ids, **params), strict=True)
     ]
     return Gallery(
         [Group(tiles)],

@@ -118,6 +118,7 @@ def _sheet(context: PageContext, shown: list[WorstOfClass], by: By) -> None:
                         tile,
                         mark=None,  # all of them are wrong
                         text=_other(classes, row, by),
+                        then="",
                         href=link_to("sample", id=tile.id, filter=mistakes, sort=ORDER),
                     )
                     for tile, row in zip(held, one.rows, strict=True)

@@ -25,6 +25,7 @@ from dashboard.outcome_panel import attention_panel, distribution
 from dashboard.provenance import failures, provenance
 from dashboard.rendering import PALETTE
 from dashboard.session import PageContext, open_page, page_context, param, set_filter, set_params
+from dashboard.table_widths import name_width
 
 MATRIX_SIZES = (10, 20, 30, 50)
 SHOWN_PAIRS = 200
@@ -214,7 +215,7 @@ def _classes(context: PageContext, labelled: bool) -> None:
     )
     percent: dict[str, Any] = {"format": "%.1f%%", "min_value": 0, "max_value": 100, "width": 82}
     columns = {
-        "name": st.column_config.TextColumn("Class", pinned=True),
+        "name": st.column_config.TextColumn("Class", pinned=True, width=name_width(titles)),
         "n": st.column_config.NumberColumn(
             "Images", help="Samples of the class", format="localized", width=54
         ),

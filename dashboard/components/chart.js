@@ -92,12 +92,13 @@ class Chart {
     let [top, bottom] = [bare ? 2 : margin.t ?? 8, height - 2];
     for (const axis of across) {
       const told = axis.ticks((right - left) * (axis.domain[1] - axis.domain[0]));
-      axis.angle = axis.given.tickangle || 0;
+      const widest = Math.max(0, ...told.map(([, text]) => widthOf(text, axis.size, this.family)));
+      const crowded = axis.given.tickvals && widest + PAD > (right - left) / Math.max(told.length, 1);
+      axis.angle = axis.given.tickangle || (crowded ? -40 : 0);
       const [apart, line] = [((right - left) / Math.max(told.length, 1)) * Math.sin((Math.abs(axis.angle) * Math.PI) / 180), axis.size * 1.05];
       if (axis.angle && apart < line) axis.angle = -90;
       const turned = (Math.abs(axis.angle) * Math.PI) / 180;
-      const longest = Math.max(0, ...told.map(([, text]) => widthOf(text, axis.size, this.family)));
-      axis.room = bare ? 0 : (turned ? longest * Math.sin(turned) + axis.size * 0.7 : axis.size + 4) + PAD;
+      axis.room = bare ? 0 : (turned ? widest * Math.sin(turned) + axis.size * 0.7 : axis.size + 4) + PAD;
       if (axis.given.side === "top") top = Math.max(top, axis.room + titled(axis) + 2);
       else bottom = Math.min(bottom, height - axis.room - titled(axis));
     }

@@ -54,6 +54,7 @@ class Tile:
         id: What a click reports; the sample's id.
         image: Key of its picture among the gallery's images.
         text: Bold line under the picture.
+        then: The rest of it, which has a line of its own where both do not stand in one.
         alt: What the picture shows, for those who do not see it.
         href: Where it leads; without one it is no link.
         maps: Encoded map by method; None where a map has nothing to show. None for a picture without maps.
@@ -73,6 +74,7 @@ class Tile:
     image: str
     text: str
     alt: str
+    then: str = ""
     href: str = ""
     maps: Mapping[str, EncodedMap | None] | None = None
     method: str = ""
@@ -375,7 +377,7 @@ def _nothing() -> None:
 
 def _plain(tile: Tile) -> dict[str, Any]:
     values = {
-        "id": tile.id, "image": tile.image, "text": tile.text, "alt": tile.alt, "href": tile.href,
+        "id": tile.id, "image": tile.image, "text": tile.text, "then": tile.then, "alt": tile.alt, "href": tile.href,
         "method": tile.method, "value": tile.value, "note": tile.note, "title": tile.title,
         "mark": list(tile.mark) if tile.mark else None, "outline": tile.outline, "ratio": tile.ratio, "shape": tile.shape,
         "place": list(tile.place) if tile.place else None, "badge": list(tile.badge) if tile.badge else None,

@@ -126,7 +126,9 @@ class Tiles extends Keys {
       mark.setAttribute("aria-hidden", "true");
       names.append(mark);
     }
-    names.append(element("span", "text", tile.text));
+    const text = element("span", tile.then ? "text halves" : "text", tile.then ? undefined : tile.text);
+    if (tile.then) text.append(element("span", "", tile.text), " ", element("span", "", tile.then));
+    names.append(text);
     caption.append(names);
     const last = this.data.layout === "sheet" ? element("div", "names") : names;
     if (tile.note) {

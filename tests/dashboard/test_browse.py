@@ -21,7 +21,7 @@ from dashboard import facets
 from dashboard.components.gallery import Gallery, Group, Tile, View
 from dashboard.filter_fields import Scale
 from dashboard.ordering import number_text
-from dashboard.tiles import encoded_maps, outcome_text, pictures
+from dashboard.tiles import encoded_maps, outcome_texts, pictures
 from tests.dashboard.conftest import OpenPage, texts
 from tests.seeding import rng
 from tests.synthetic import CLASSES, METHODS
@@ -199,7 +199,7 @@ def test_tiles_carry_what_the_run_holds(catalog: Catalog) -> None:
     assert set(pictures(catalog, ids)) == set(ids)
     maps = encoded_maps(catalog, ids, tuple(METHODS), "true")
     for row in rows:
-        assert outcome_text(CLASSES, row) == f"{CLASSES[row['label']]} → {CLASSES[row['pred']]}"
+        assert outcome_texts(CLASSES, row) == (CLASSES[row["label"]], f"→ {CLASSES[row['pred']]}")
         for name, (_, size) in METHODS.items():
             found = maps[row["sample_id"]][name]
             assert found is None or found[:2] == (size, size)

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from cache.filters import Filter, OneOf
+from cache.filters import Filter, Is, OneOf
 from dashboard.components import chart
 from dashboard.components.chart import sent
 from dashboard.confusions import confusion_view
 from dashboard.figures import LIGHT, confusion_figure
-from tests.dashboard.conftest import PAGE_TIMEOUT
+from tests.dashboard.conftest import PAGE_TIMEOUT, serve
 from tests.dashboard.steps import settle, tiles
+from tests.synthetic import make_run
 
 pytestmark = pytest.mark.browser
 COMPONENTS = Path(chart.__file__).parent
@@ -134,18 +135,53 @@ def test_the_figures_of_a_matrix_fit_their_cells(drawing: Page, classes: int, mo
     assert max(widths) <= 1.9 * max(heights)  # no bars, however wide the page
 
 
-def test_labels_of_narrow_columns_do_not_overlap(drawing: Page) -> None:
-    label, pred = np.divmod(np.arange(400), 20)
-    names = [f"class {at:02}" for at in range(20)]
-    view = confusion_view(label, pred, np.arange(1, 401), names, 20)
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"class {at:02}" for at in range(20)],
+        [f"{animal} of the eastern woods" for animal in ("wolf", "cat", "fox", "dog", "hare")],
+    ],
+)
+def test_labels_of_narrow_columns_do_not_overlap(drawing: Page, names: list[str]) -> None:
+    n = len(names)
+    label, pred = np.divmod(np.arange(n * n), n)
+    view = confusion_view(label, pred, np.arange(1, n * n + 1), names, 20)
     draw(drawing, confusion_figure(view, LIGHT), 340)
-    lefts: list[float] = drawing.evaluate(
-        """() => [...document.querySelectorAll('text.tick[transform]')].map((node) => node.getBoundingClientRect())
-          .map((box) => [box.left, box.right])"""
+    # Where turned labels begin, and how high their letters stand: side by side they need that much room.
+    ends: list[list[float]] = drawing.evaluate(
+        """() => [...document.querySelectorAll('text.tick[transform]')].map((node) => {
+          const angle = Number(node.getAttribute('transform').match(/-[\\d.]+/)[0]);
+          return [Number(node.getAttribute('x')), Number(node.getAttribute('font-size')), Math.sin(-angle * Math.PI / 180)];
+        })"""
     )
-    boxes = sorted((float(box[0]), float(box[1])) for box in np.array(lefts))
-    assert len(boxes) == 20
-    assert all(right <= left + 1.5 for (_, right), (left, _) in pairwise(boxes))
+    assert len(ends) == n
+    assert all((b[0] - a[0]) * a[2] >= a[1] for a, b in pairwise(sorted(ends)))
+
+
+def test_what_an_image_was_taken_for_is_seen_however_long_the_names(
+    browser_page: Page, tmp_path: Path
+) -> None:
+    names = tuple(f"{animal} of the eastern woods" for animal in ("wolf", "cat", "fox", "dog"))
+    make_run(tmp_path / "runs" / "long", samples=40, classes=names, failures=0)
+    process, url = serve(tmp_path / "runs", tmp_path / "log")
+    page = browser_page
+    page.set_viewport_size({"width": 1280, "height": 950})
+    try:
+        page.goto(f"{url}/browse?run=long&filter={quote(Filter((Is('correct', False),)).to_param())}")
+        tiles(page)
+        told = page.locator("a.tile .text")
+        assert all(" → " in text for text in told.all_text_contents())
+        seen = told.evaluate_all(
+            """nodes => nodes.map((node) => {
+              const [text, then] = [node, node.querySelector('span:last-child')].map((one) => one.getBoundingClientRect());
+              return then.top >= text.top - 1 && then.bottom <= text.bottom + 1 && then.left === text.left && then.width > 60;
+            })"""
+        )
+        assert seen
+        assert all(seen)
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 CONTRAST = """(selectors) => {
