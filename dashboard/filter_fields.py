@@ -85,7 +85,9 @@ def more_filters(context: PageContext) -> None:
     _text(context)
     object_conditions(context)
     if is_large(context):
-        st.caption("Counts are those of the whole run: to count a selection of one this large takes long.")
+        st.caption(
+            "Counts are those of the whole run: of a run this large, those of every selection would take long."
+        )
     for name, entry in sample_fields(context.manifest).items():
         if name in IN_BAR or name == "labelled":
             continue

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from cache import queries
 from cache.catalog import Catalog
 from cache.conditions import Condition
 from cache.filters import Filter, Is, OneOf, Range, RegionMass, Text
-from cache.indexing import build_index
 from cache.queries import Sort
 from cache.regions import Region
 from cache.run import Run
@@ -122,28 +120,17 @@ def test_values_are_counted_over_the_rest_of_the_filter(open_page: OpenPage, cat
         assert count == n(first, wrong, OneOf("meta.camera", (None if name == "unknown" else name,)))
 
 
-def test_large_runs_without_an_index_count_the_whole_run(
+def test_large_runs_count_the_classes_and_the_metadata_of_the_whole_run(
     open_page: OpenPage, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(facets, "LARGE_RUN", 100)
-    app = open_page("browse", filter=Filter((Is("correct", False),)).to_param())
-    assert app.multiselect(key="filter_pred").options == list(catalog.classes)
-    cameras = counted(app.multiselect(key="filter_meta.camera").options)
-    assert sum(cameras.values()) == 150
-    assert "Counts are those of the whole run" in texts(app)
-
-
-def test_large_runs_with_an_index_count_the_classes(
-    open_page: OpenPage, own_runs: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(facets, "LARGE_RUN", 100)
-    build_index(Run.open(own_runs / "animals"))
     wrong = Filter((Is("correct", False),))
-    app = open_page("browse", folder=own_runs, filter=wrong.to_param())
+    app = open_page("browse", filter=wrong.to_param())
     assert (
         sum(counted(app.multiselect(key="filter_pred").options).values()) == queries.count(catalog, wrong).n
     )
     assert sum(counted(app.multiselect(key="filter_meta.camera").options).values()) == 150
+    assert "Counts are those of the whole run" in texts(app)
 
 
 def test_a_text_with_many_values_is_offered_without_counts(
