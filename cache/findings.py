@@ -89,10 +89,11 @@ class Finding:
         likeness: How near-identical the attended content is from image to image, 0 to 1.
         outside_object: Share of the attended mass outside the known object; None where no object is known.
         property: Image statistic of a finding about the whole image (a tint, the brightness), else None.
+        shows_as: Image statistic by which the content of a finding shows in the whole image (snow by the brightness), else None.
         evidence: Numbers that the title and the page quote.
         deletion: What covering the attended content did.
         transplant: What pasting it into other images did.
-        imposed: What imposing the property on other images did.
+        imposed: What imposing the property (of content: what it shows as) on other images did.
         verdict: What the tests prove.
         reasons: Why the verdict is what it is, in sentences.
     """
@@ -118,6 +119,7 @@ class Finding:
     imposed: Rate | None = None
     verdict: Verdict = "untested"
     reasons: tuple[str, ...] = ()
+    shows_as: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -154,6 +156,7 @@ class Finding:
             "likeness": _finite(self.likeness),
             "outside_object": _finite(self.outside_object),
             "property": self.property,
+            "shows_as": self.shows_as,
             "evidence": {name: _finite(value) for name, value in self.evidence.items()},
             "reasons": list(self.reasons),
         }
@@ -167,7 +170,7 @@ class Finding:
             for name in ("deletion", "transplant", "imposed")
         }
         plain = ("rank", "kind", "class_index", "title", "n", "effect", "p_value", "q_value", "verdict")
-        more = ("likeness", "outside_object", "property")
+        more = ("likeness", "outside_object", "property", "shows_as")
         given: dict[str, Any] = {name: data[name] for name in plain} | {name: data.get(name) for name in more}
         return cls(
             **given,

@@ -45,6 +45,8 @@ class Candidate:
         says: How the title goes on after "predicted CLASS".
         property: The image statistic of a finding about the whole image.
         holds: Of a property that goes with being called the class: whether each sample of the run has it, whatever is predicted.
+        in_part: Of a property: it does not show all over the images, so that it is how the content of a part looks, or how parts
+            differ.
         likeness: How near-identical the attended content is, 0 to 1; None where nobody could tell.
         evidence: Numbers for the title and the page.
     """
@@ -60,6 +62,7 @@ class Candidate:
     says: str = ""
     property: str | None = None
     holds: NDArray[np.bool_] | None = None
+    in_part: bool = False
     likeness: float | None = None
     evidence: dict[str, float] = field(default_factory=dict)
 

@@ -24,11 +24,13 @@ from engine.discovery.audited import Audited, read_audited
 from engine.discovery.candidates import Candidate, searched_classes
 from engine.discovery.comparison import Comparison
 from engine.discovery.earlier_results import with_earlier_results
+from engine.discovery.extent import ALL_OVER, Extent
 from engine.discovery.likeness import Likeness
 from engine.discovery.merging import Merged, merge, named, rank, worth_merging
 from engine.discovery.notices import notices
 from engine.discovery.statistics import q_values
-from engine.discovery.what import ALIKE, WhatSearch
+from engine.discovery.views import Views
+from engine.discovery.what import ALIKE, WhatSearch, joined
 from engine.discovery.where import WhereSearch
 from engine.discovery.who import find_who
 
@@ -95,7 +97,8 @@ def _refuse_damaged(run: Run, damaged: Sequence[str]) -> None:
 def propose(catalog: Catalog, audited: Audited, progress: Progress | None = None) -> list[Merged]:
     """Search every class, merge what means the same samples, and measure and rank it."""
     where, what = WhereSearch(audited), WhatSearch(audited)
-    likeness = Likeness(catalog, audited, what.finest)
+    views = Views(catalog, audited)
+    likeness, extent = Likeness(views, audited, what.finest), Extent(catalog, audited, views)
     comparison = Comparison(audited, what.finest)
     classes = searched_classes(audited)
     merged: list[Merged] = []
@@ -105,7 +108,8 @@ def propose(catalog: Catalog, audited: Audited, progress: Progress | None = None
         candidates = [*where.find(class_index), *find_who(audited, class_index)]
         candidates += what.find(class_index, likeness, comparison.most_error_prone)
         for candidate in candidates:
-            _complete(catalog, audited, candidate, likeness)
+            _complete(catalog, audited, candidate, likeness, extent)
+        candidates = joined(candidates, likeness)
         for one in merge(audited, worth_merging(audited, candidates, comparison)):
             _measure(audited, one, comparison)
             merged.append(one)
@@ -114,13 +118,25 @@ def propose(catalog: Catalog, audited: Audited, progress: Progress | None = None
     return rank(audited, merged)
 
 
-def _complete(catalog: Catalog, audited: Audited, candidate: Candidate, likeness: Likeness) -> None:
-    """Measure the likeness of what lies in images, and give a candidate all of its samples."""
+def _complete(
+    catalog: Catalog, audited: Audited, candidate: Candidate, likeness: Likeness, extent: Extent
+) -> None:
+    """Measure the likeness of what lies in images and the extent of properties, and give a candidate all of its samples."""
+    if candidate.property is not None:
+        shown = extent.shown(candidate)
+        if shown is not None:
+            candidate.evidence |= {"least_shown": shown[0], "most_shown": shown[1]}
+            candidate.in_part = shown[0] < ALL_OVER
+        return
     if candidate.kind == "where":
         candidate.members = _members_of_region(catalog, audited, candidate)
-    if candidate.likeness is None and candidate.property is None:
+    if candidate.likeness is None:
         candidate.likeness = likeness.of(candidate.members, candidate.box)
     if candidate.kind == "what" and (candidate.likeness or 0.0) >= ALIKE:
+        if likeness.along_edges(candidate.members):
+            candidate.evidence["along_edges"] = (
+                1.0  # a fixed place: what is compared there must be as alike as in a box
+            )
         # Groups are formed by features: what shows the same content may have fallen into another one.
         candidate.members = candidate.members | likeness.showing_the_same(candidate.members)
 
@@ -191,6 +207,7 @@ def _finding(audited: Audited, one: Merged) -> Finding:
         likeness=best.likeness,
         outside_object=best.evidence.get("outside_object"),
         property=best.property,
+        shows_as=one.shows_as,
         evidence=_evidence(audited, one),
     )
 

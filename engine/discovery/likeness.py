@@ -3,21 +3,19 @@
 Parts of the attended windows (templates) are looked for in the windows of the group's other images, and in windows of images
 of other classes. What counts is how much better they are found again among their own: an edge between a hand and a wall is
 found in every photograph. The zero of the scale is what the most alike of the other classes, or for moving content of their
-groups, reach in the same way: ears are alike too.
+groups, reach in the same way: ears are alike too. Content along all four edges is compared along them: a window around a
+peak shows a little of a thin frame, and a lot of what it frames.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from cache import profiles
-from cache.catalog import Catalog
 from cache.findings import Box
+from cache.schema import GRID
 from engine.discovery.audited import Audited
 from engine.discovery.matching import (
     STRIDE,
@@ -27,12 +25,14 @@ from engine.discovery.matching import (
     Pixels,
     best_matches,
     matches_anywhere,
+    matches_at,
     matches_in_place,
     own_matches,
+    places,
 )
+from engine.discovery.views import VIEW, Views
+from engine.verifying.patches import is_frame
 
-VIEW = 112
-"""Side to which a thumbnail is brought."""
 WINDOW = 34
 """Side of the window around the peak of a map, in these pixels."""
 SAMPLED = 12
@@ -67,8 +67,23 @@ MOVING: tuple[Measure, ...] = ("pattern", "edges")
 FIXED: tuple[Measure, ...] = ("pattern", "edges", "colour")
 """What regions are compared by."""
 
+Place = tuple[Box, ...]
+"""Where windows lie: in these boxes of the view; around each map's peak where there are none."""
+AROUND_PEAKS: Place = ()
+EDGE = (TEMPLATE + 2) / VIEW
+"""Width of the strips along the edges in which frames are compared: as narrow as templates allow."""
+EDGES: Place = (
+    (0.0, 0.0, 1.0, EDGE),
+    (0.0, 1 - EDGE, 1.0, 1.0),
+    (0.0, 0.0, EDGE, 1.0),
+    (1 - EDGE, 0.0, 1.0, 1.0),
+)
+"""Where content along all edges is compared, beside the windows around the peaks."""
+
 Measures = dict[Measure, float]
 """How much better templates are found among their own than outside, at most 1."""
+Finder = Callable[[Sequence[int]], NDArray[np.float32]]
+"""Finds templates in samples: their best matches, (templates, samples)."""
 
 
 class Likeness:
@@ -76,28 +91,27 @@ class Likeness:
 
     def __init__(
         self,
-        catalog: Catalog,
+        views: Views,
         audited: Audited,
         groups_of: Callable[[int], Sequence[NDArray[np.bool_]]] = lambda _: (),
     ) -> None:
         """Prepare to measure.
 
         Args:
-            catalog: Where the thumbnails are.
+            views: Its images.
             audited: The run's samples.
             groups_of: The groups of a class among which the most alike would be chosen: a group that was chosen for its
                 likeness must be held against the likeness of groups that were chosen likewise.
         """
-        self._catalog = catalog
+        self._views = views
         self._audited = audited
         self._groups_of = groups_of
         self._order = np.empty(audited.n, np.int64)
         self._order[np.argsort(np.array(audited.contents, dtype=np.str_), kind="stable")] = np.arange(
             audited.n
         )
-        self._views: dict[int, Pixels] = {}
-        self._moving: dict[int, Measures | None] = {}
-        self._measured: dict[tuple[Box | None, tuple[int, ...]], Measures] = {}
+        self._zeros: dict[tuple[int, Place], Measures | None] = {}
+        self._measured: dict[tuple[Place, tuple[int, ...]], Measures] = {}
         self._outside: tuple[int, dict[Measure, Patches]] | None = None
         counts = np.bincount(audited.pred[audited.known], minlength=len(audited.classes))
         self._frequent = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c] >= LEAST_COMPARED]
@@ -110,17 +124,36 @@ class Likeness:
 
         Args:
             members: Whether each sample belongs to the group; all are predicted to be of one class.
-            box: Where all of them look; None for windows around each map's peak.
+            box: Where all of them look; None for windows around each map's peak, or along the edges where the maps attend to
+                a frame.
         """
+        return self._best(members)[0] if box is None else self._alike(members, (box,))
+
+    def along_edges(self, members: NDArray[np.bool_]) -> bool:
+        """Tell whether a group without a box is more alike along the edges of the view than around the peaks of its maps."""
+        return self._best(members)[1] == EDGES
+
+    def _best(self, members: NDArray[np.bool_]) -> tuple[float | None, Place]:
+        """Return the likeness of a group without a box, and where it is the most alike."""
+        said = [(self._alike(members, place), place) for place in self._places(members)]
+        known = [(value, place) for value, place in said if value is not None]
+        return max(known, key=lambda one: one[0], default=(None, AROUND_PEAKS))
+
+    def _places(self, members: NDArray[np.bool_]) -> list[Place]:
+        maps = self._audited.p[members & self._audited.known]
+        framed = len(maps) and is_frame(maps.mean(axis=0, dtype=np.float64).reshape(GRID, GRID))
+        return [AROUND_PEAKS, EDGES] if framed else [AROUND_PEAKS]
+
+    def _alike(self, members: NDArray[np.bool_], place: Place) -> float | None:
         rows = np.flatnonzero(members & self._audited.known)
         if len(rows) < LEAST_COMPARED:
             return None
         class_index = int(self._audited.pred[rows[0]])
-        own = self._measure(rows, class_index, box)
+        own = self._measure(rows, class_index, place)
         others = [
             found
             for other in [c for c in self._frequent if c != class_index][:OTHER_CLASSES]
-            if (found := self._of_class(other, box)) is not None
+            if (found := self._of_class(other, place)) is not None
         ]
         if own is None or not others:
             return None
@@ -130,26 +163,27 @@ class Likeness:
             said.append((value - zero) / max(1 - zero, 1e-6))
         return float(np.clip(max(said), 0, 1))
 
-    def _of_class(self, class_index: int, box: Box | None) -> Measures | None:
-        if box is None and class_index in self._moving:
-            return self._moving[class_index]
-        own = self._audited.known & (self._audited.pred == class_index)
-        groups = [own, *(self._groups_of(class_index) if box is None else ())]
-        measured = [self._measure(np.flatnonzero(own & group), class_index, box) for group in groups]
-        known = [one for one in measured if one is not None]
-        found = {m: max(one[m] for one in known) for m in known[0]} if known else None
-        if box is None:
-            self._moving[class_index] = found
-        return found
+    def _of_class(self, class_index: int, place: Place) -> Measures | None:
+        if (class_index, place) not in self._zeros:
+            own = self._audited.known & (self._audited.pred == class_index)
+            # Where a group's content lies is not chosen among groups where it is a box.
+            rivals = self._groups_of(class_index) if place in (AROUND_PEAKS, EDGES) else ()
+            groups = [own, *(group for group in rivals if place in self._places(group))]
+            measured = [self._measure(np.flatnonzero(own & group), class_index, place) for group in groups]
+            known = [one for one in measured if one is not None]
+            self._zeros[class_index, place] = (
+                {m: max(one[m] for one in known) for m in known[0]} if known else None
+            )
+        return self._zeros[class_index, place]
 
-    def _measure(self, rows: NDArray[np.int64], class_index: int, box: Box | None) -> Measures | None:
+    def _measure(self, rows: NDArray[np.int64], class_index: int, place: Place) -> Measures | None:
         """Measure how much better the templates of some of these samples are found among themselves than outside."""
         kept = self._some(rows, SAMPLED)
         if len(kept) < LEAST_COMPARED:
             return None
-        key = box, tuple(kept)
+        key = place, tuple(kept)
         if key not in self._measured:
-            scores = self.scores(kept, class_index, box)
+            scores = self.scores(kept, class_index, place)
             if not scores:
                 return None
             # Of each image the template that is told best; half of the images must have one.
@@ -157,7 +191,7 @@ class Likeness:
         return self._measured[key]
 
     def scores(
-        self, kept: Sequence[int], class_index: int, box: Box | None
+        self, kept: Sequence[int], class_index: int, place: Place
     ) -> dict[Measure, NDArray[np.float32]]:
         """Return how much better each template of some samples' windows is found among them than outside, (samples, templates).
 
@@ -166,27 +200,33 @@ class Likeness:
         outside = self.outside(class_index, OUTSIDE)
         if not outside:
             return {}
-        windows, found = self.windows(kept, box), {}
-        if box is None:
+        if place == AROUND_PEAKS:
+            windows = self.windows(kept, None)
             if self._outside is None or self._outside[0] != class_index:
                 elsewhere = self.windows(outside, None)
                 self._outside = class_index, {m: Patches.of(elsewhere, m) for m in MOVING}
+            found = {}
             for measure, searched in self._outside[1].items():
                 own = own_matches(matches_anywhere(windows, Patches.of(windows, measure), measure))
                 found[measure] = told_apart(own, matches_anywhere(windows, searched, measure), measure)
-        else:
-            searched_windows = np.concatenate([windows, self.windows(outside, box)])
-            for measure in FIXED:
-                both = matches_in_place(windows, searched_windows, measure)
-                own = own_matches(both[:, :, : len(kept)])
-                found[measure] = told_apart(own, both[:, :, len(kept) :], measure)
-        return found
+            return found
+        return {
+            m: np.concatenate([self._told(kept, outside, box, m) for box in place], axis=1) for m in FIXED
+        }
+
+    def _told(
+        self, kept: Sequence[int], outside: Sequence[int], box: Box, measure: Measure
+    ) -> NDArray[np.float32]:
+        windows = self.windows(kept, box)
+        both = matches_in_place(windows, np.concatenate([windows, self.windows(outside, box)]), measure)
+        return told_apart(own_matches(both[:, :, : len(kept)]), both[:, :, len(kept) :], measure)
 
     def showing_the_same(self, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return the samples of a group's class that show the moving content which its images have in common.
+        """Return the samples of a group's class that show the content which its images have in common.
 
-        The group's best templates are looked for around the peaks of all maps of the class. A sample shows it where the
-        best match is nearer to the group's own (median) than to what images of other classes reach (`SEEN_OUTSIDE`).
+        The group's best templates are looked for around the peaks of all maps of the class, or at their own places along the
+        edges. A sample shows it where the match is nearer to the group's own (median) than to what images of other
+        classes reach (`SEEN_OUTSIDE`).
 
         Args:
             members: Whether each sample belongs to the group; all are predicted to be of one class.
@@ -196,43 +236,69 @@ class Likeness:
         kept = self._some(rows, SAMPLED)
         if len(kept) < LEAST_COMPARED:
             return shown
-        class_index = int(audited.pred[rows[0]])
-        scores = self.scores(kept, class_index, None)
+        class_index, place = int(audited.pred[rows[0]]), self._best(members)[1]
+        scores = self.scores(kept, class_index, place)
         among = np.flatnonzero(audited.known & (audited.pred == class_index))
         if not scores or len(among) > MOST_MATCHED:
             return shown
         measure = max(scores, key=lambda m: float(np.median(scores[m].max(axis=1))))
         best = scores[measure].argmax(axis=1)
         first = np.argsort(-scores[measure].max(axis=1), kind="stable")[:BEST_TEMPLATES]
-        taken = Patches.of(self.windows(kept, None), measure, STRIDE)
-        templates = taken.some(first * (len(taken.rows) // len(kept)) + best[first])
-        far = self._matches(templates, self.outside(class_index, MATCHED_OUTSIDE), measure)
-        own = self._matches(templates, kept, measure)
-        own[np.arange(len(first)), first] = -1  # a template is no proof of itself
+        chosen = [(kept[i], int(best[i])) for i in first.tolist()]
+        matches = (
+            self._around_peaks(chosen, measure) if place == AROUND_PEAKS else self._in_place(chosen, measure)
+        )
+        far, own = matches(self.outside(class_index, MATCHED_OUTSIDE)), matches(kept)
+        own[np.arange(len(first)), first] = np.nan  # a template is no proof of itself
         level = np.quantile(far, FOUND_OUTSIDE, axis=1, keepdims=True)
+        # Content that moves is there where any of its parts is; a frame where most of it is.
+        joined = np.nanmax if place == AROUND_PEAKS else np.nanmedian
 
         def rated(found: NDArray[np.float32]) -> NDArray[np.float64]:
-            return np.asarray(((found - level) / np.maximum(1 - level, 1e-3)).max(axis=0), np.float64)
+            return np.asarray(joined((found - level) / np.maximum(1 - level, 1e-3), axis=0), np.float64)
 
         least = (np.quantile(rated(far), SEEN_OUTSIDE) + np.median(rated(own))) / 2
-        self._load(among.tolist())
-        there = [i for i in among.tolist() if i in self._views]
-        shown[there] = rated(self._matches(templates, there, measure)) >= least
+        there = self._views.load(among.tolist())
+        shown[there] = rated(matches(there)) >= least
         return shown
 
-    def _matches(self, templates: Patches, rows: Sequence[int], measure: Measure) -> NDArray[np.float32]:
-        """Return the best match of templates in the wider windows of samples, (templates, samples)."""
-        parts = [
-            best_matches(
-                templates, Patches.of(self.windows(rows[i : i + AT_ONCE], None, WIDER), measure), measure
-            )
-            for i in range(0, len(rows), AT_ONCE)
+    def _around_peaks(self, chosen: Sequence[tuple[int, int]], measure: Measure) -> Finder:
+        """Return what finds the templates of some samples anywhere in the wider windows of others, (templates, samples)."""
+        taken = [Patches.of(self.windows([i], None), measure, STRIDE).some(np.array([k])) for i, k in chosen]
+        templates = Patches.joined(taken)
+
+        def matches(rows: Sequence[int]) -> NDArray[np.float32]:
+            parts = [
+                best_matches(
+                    templates, Patches.of(self.windows(rows[i : i + AT_ONCE], None, WIDER), measure), measure
+                )
+                for i in range(0, len(rows), AT_ONCE)
+            ]
+            return np.concatenate(parts, axis=1)
+
+        return matches
+
+    def _in_place(self, chosen: Sequence[tuple[int, int]], measure: Measure) -> Finder:
+        """Return what finds the templates of some samples at their own places along the edges of others."""
+        ats = [
+            (box, at)
+            for box in EDGES
+            for at in places(*self.windows([chosen[0][0]], box).shape[1:3], measure)
         ]
-        return np.concatenate(parts, axis=1)
+
+        def matches(rows: Sequence[int]) -> NDArray[np.float32]:
+            found = []
+            for i, k in chosen:
+                box, at = ats[k]
+                found.append(matches_at(self.windows([i], box), self.windows(rows, box), measure, at)[0])
+            return np.stack(found)
+
+        return matches
 
     def windows(self, rows: Sequence[int], box: Box | None, side: int = WINDOW) -> Pixels:
         """Return the windows of samples whose views are loaded."""
-        return cut(np.stack([self._views[i] for i in rows]), self._audited.peak[list(rows)], box, side)
+        cuts = cut(self._views.of(rows), self._audited.peak[list(rows)], box, side)
+        return cuts.astype(np.float32) / np.float32(255)
 
     def _some(self, rows: NDArray[np.int64], count: int) -> list[int]:
         """Return some of these samples, different images whose views are there."""
@@ -240,8 +306,7 @@ class Likeness:
         chosen = rows[np.argsort(self._order[rows], kind="stable")][: COPIES * count]
         distinct = {self._audited.contents[i]: i for i in reversed(chosen.tolist())}
         kept = list(reversed(distinct.values()))[:count]
-        self._load(kept)
-        return [i for i in kept if i in self._views]
+        return self._views.load(kept)
 
     def outside(self, class_index: int, count: int) -> list[int]:
         """Return samples of other predicted classes, equally many of each."""
@@ -249,16 +314,6 @@ class Likeness:
         each = -(-count // max(len(others), 1))
         known, pred = self._audited.known, self._audited.pred
         return [i for c in others for i in self._some(np.flatnonzero(known & (pred == c)), each)]
-
-    def _load(self, rows: Sequence[int]) -> None:
-        missing = [i for i in rows if i not in self._views]
-        ids = [str(self._audited.sample_ids[i]) for i in missing]
-        found = profiles.thumbnails(self._catalog, ids) if ids else {}
-        for i, sample_id in zip(missing, ids, strict=True):
-            if sample_id in found:
-                image = Image.open(io.BytesIO(found[sample_id])).convert("RGB")
-                small = image.resize((VIEW, VIEW), Image.Resampling.BOX)
-                self._views[i] = np.asarray(small, np.float32) / np.float32(255)
 
 
 def told_apart(own: NDArray[np.float32], far: NDArray[np.float32], measure: Measure) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ keeps that has no pattern). A template is looked for anywhere in a moving window
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -54,17 +55,32 @@ def matches_in_place(windows: Pixels, searched: Pixels, measure: Measure) -> NDA
         searched: Where they are looked for, windows of the same place, (images, height, width, 3).
         measure: What is compared.
     """
-    side, stride, drift = (
-        (COLOUR_TEMPLATE, COLOUR_STRIDE, COLOUR_DRIFT) if measure == "colour" else (TEMPLATE, STRIDE, DRIFT)
-    )
-    height, width = windows.shape[1:3]
-    found = []
-    for y in range(0, height - side + 1, stride):
-        for x in range(0, width - side + 1, stride):
-            near = searched[:, max(y - drift, 0) : y + drift + side, max(x - drift, 0) : x + drift + side]
-            taken = Patches.of(windows[:, y : y + side, x : x + side], measure)
-            found.append(best_matches(taken, Patches.of(near, measure), measure))
-    return np.stack(found, axis=1)
+    ats = places(windows.shape[1], windows.shape[2], measure)
+    return np.stack([matches_at(windows, searched, measure, at) for at in ats], axis=1)
+
+
+def places(height: int, width: int, measure: Measure) -> list[tuple[int, int]]:
+    """Return where templates are taken in a window of a fixed region: top and left of each."""
+    side, stride, _ = _sizes(measure)
+    return [(y, x) for y in range(0, height - side + 1, stride) for x in range(0, width - side + 1, stride)]
+
+
+def matches_at(
+    windows: Pixels, searched: Pixels, measure: Measure, at: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return how well the template at one place of each window is found near there in others: (n, images)."""
+    side, _, drift = _sizes(measure)
+    y, x = at
+    near = searched[:, max(y - drift, 0) : y + drift + side, max(x - drift, 0) : x + drift + side]
+    taken = Patches.of(windows[:, y : y + side, x : x + side], measure)
+    return best_matches(taken, Patches.of(near, measure), measure)
+
+
+def _sizes(measure: Measure) -> tuple[int, int, int]:
+    """Return side, stride and drift of a fixed region's templates."""
+    if measure == "colour":
+        return COLOUR_TEMPLATE, COLOUR_STRIDE, COLOUR_DRIFT
+    return TEMPLATE, STRIDE, DRIFT
 
 
 class Patches:
@@ -90,6 +106,14 @@ class Patches:
         means = flat.mean(axis=2)
         rows = (flat if measure == "edges" else flat - means[..., None]).reshape(len(flat), -1)
         return cls(len(windows), rows, np.einsum("ij,ij->i", rows, rows) / rows.shape[1], means)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Patches]) -> Patches:
+        """Return the patches of several as those of one image, as templates."""
+        rows, power, means = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "power", "means")
+        )
+        return cls(1, rows, power, means)
 
     def some(self, chosen: NDArray[np.int64]) -> Patches:
         """Return some of the patches, as templates."""

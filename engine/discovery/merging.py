@@ -10,6 +10,7 @@ import numpy as np
 from engine.discovery.audited import Audited
 from engine.discovery.candidates import Candidate, same_samples
 from engine.discovery.comparison import Comparison
+from engine.discovery.extent import ALL_OVER
 from engine.discovery.statistics import Effect
 from engine.discovery.who import family_of
 
@@ -48,6 +49,12 @@ class Merged:
     weight: tuple[float, ...] = ()
 
     @property
+    def shows_as(self) -> str | None:
+        """The property by which the content shows in the whole image: the clearest of those that are told with it."""
+        told = [one for one in self.others if one.in_part and one.evidence.get("most_shown", 0.0) >= ALL_OVER]
+        return max(told, key=lambda one: one.score).property if told and self.best.property is None else None
+
+    @property
     def outcomes(self) -> set[str]:
         """What the candidates go with: ``wrong``, ``called``, ``alike``."""
         return {one.outcome for one in (self.best, *self.others)}
@@ -74,8 +81,9 @@ def merge(audited: Audited, candidates: Sequence[Candidate]) -> list[Merged]:
     parts = {id(c) for c in candidates if c.kind == "where" and _a_part(audited, c, candidates)}
 
     # A region is the clearest thing that can be said, and the only one that a person sees at once.
-    def order(c: Candidate) -> tuple[bool, bool, float]:
-        return c.kind != "where" or id(c) in parts, c.outcome == "alike", -yardstick[id(c)]
+    # A property that shows in a part only speaks where no content does.
+    def order(c: Candidate) -> tuple[bool, bool, bool, float]:
+        return c.in_part, c.kind != "where" or id(c) in parts, c.outcome == "alike", -yardstick[id(c)]
 
     merged: list[Merged] = []
     for candidate in sorted(candidates, key=order):
@@ -90,7 +98,7 @@ def merge(audited: Audited, candidates: Sequence[Candidate]) -> list[Merged]:
 
 def _a_part(audited: Audited, region: Candidate, candidates: Sequence[Candidate]) -> bool:
     """Tell whether a region is a part of a larger story: others that mean its samples tell the errors much better."""
-    others = [c for c in candidates if c.kind != "where" and _same_claim(c, region)]
+    others = [c for c in candidates if c.kind != "where" and not c.in_part and _same_claim(c, region)]
     best = max((_clarity(audited, c) for c in others if c.outcome != "alike"), default=0.0)
     told = _told(audited, region)
     return told is not None and told < SPEAKS * best
@@ -134,12 +142,15 @@ def _told(audited: Audited, candidate: Candidate) -> float | None:
 def _same_claim(first: Candidate, second: Candidate) -> bool:
     """Tell whether two candidates say the same of the same samples.
 
-    What lies in images and a property of the whole of them are two claims even about the same samples, with two tests: snow
-    is bright, and only imposing the brightness tells that it is the snow. Two properties that are imposed in different ways
-    are two claims as well: a tint lowers the contrast.
+    What lies in images and a property of the whole of them are two claims even about the same samples, with two tests: a tint
+    may go with what is looked at, and only imposing the tint tells. They are one where the property shows in a part of the
+    images only: snow is bright, beside the object. Two properties that are imposed in different ways are two claims as
+    well: a tint lowers the contrast.
     """
     if first.property is None or second.property is None:
-        same_kind = first.property == second.property
+        content = second if first.in_part else first
+        in_part = (first.in_part or second.in_part) and content.kind != "who"
+        same_kind = first.property == second.property or in_part
     else:
         same_kind = family_of(first.property) == family_of(second.property)
     return same_kind and same_samples(first.members, second.members)

@@ -7,7 +7,7 @@ every cluster of every level is scored at once, against the largest score of any
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from engine.discovery.audited import Audited
-from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES, Candidate, jaccard
+from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES, Candidate, jaccard, same_samples
 from engine.discovery.likeness import Likeness
 from engine.discovery.statistics import FAMILYWISE, PERMUTATIONS, familywise, permuted_outcomes
 
@@ -233,3 +233,27 @@ def _alike(
         return []
     says = "looking at near-identical content"
     return [Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)]
+
+
+def joined(candidates: Sequence[Candidate], likeness: Likeness) -> list[Candidate]:
+    """Return candidates with groups found by their likeness joined to the groups with errors that mean the same samples.
+
+    Errors choose the groups in which they are densest: of a habit that now and then hits the right class those without its
+    hits. Likeness chooses by what is shown. Where both mean the same samples they mean one content, and the samples of
+    either show it.
+
+    Args:
+        candidates: Of one class, with all of their samples.
+        likeness: Measures how alike groups are.
+    """
+    alike = [c for c in candidates if c.kind == "what" and c.outcome == "alike"]
+    left = [c for c in candidates if c not in alike]
+    for one in alike:
+        same = [c for c in left if c.kind == "what" and same_samples(c.members, one.members)]
+        if not same:
+            left.append(one)
+            continue
+        best = max(same, key=lambda c: c.score)
+        best.members = best.members | one.members
+        best.likeness = likeness.of(best.members, None)
+    return left

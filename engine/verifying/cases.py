@@ -31,7 +31,7 @@ from engine.verifying.transplant import (
     transplants,
 )
 from engine.verifying.trials import LOOKS, conduct
-from engine.verifying.verdicts import judge, near_identical
+from engine.verifying.verdicts import judge, makes_the_class, near_identical
 
 ON_OBJECT = 0.5
 """Share of the attention from which on an image attends to its object."""
@@ -115,7 +115,12 @@ class Case:
                 f"Too few other images are called {self.name} to compare with: the second thing that its own images attend "
                 "to stands in for them, and what images of other classes attend to, which may make them their own class."
             )
-        return replace(finding, deletion=rate_of(covered), transplant=rate_of(pasted), evidence=evidence)
+        found = replace(finding, deletion=rate_of(covered), transplant=rate_of(pasted), evidence=evidence)
+        if finding.shows_as in IMPOSE and not makes_the_class(found.transplant):
+            # A patch is a quarter of the view at most; a background lies all around, and shows in the whole image.
+            looks = impositions(str(finding.shows_as), self.donors, self.receivers, self.others, index)
+            found = replace(found, imposed=rate_of(conduct(looks, predict)))
+        return found
 
     def _rng(self, what: str) -> np.random.Generator:
         return dice(self.loader, str(self.finding.class_index), self.finding.filter.to_param(), what)

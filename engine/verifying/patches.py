@@ -27,6 +27,8 @@ SMALLEST = 2 / GRID
 """Shortest side of an attended window: maps cannot place anything finer."""
 FRAME = (1 - (1 - LARGEST) ** 0.5) / 2
 """Width of the frame along the view's edges whose area is as large as a patch may be."""
+FRAMED = 1.2
+"""Edges that hold so many times the mass of an even map are attended to as a frame: a model may look at one side of it more."""
 LEAST = 0.25
 """Share of the places elsewhere in an image, those with the least mass, that a transplant's control is drawn from."""
 ROUNDING = 1e-9
@@ -103,6 +105,11 @@ def mass_in(density: Density, patch: Patch) -> float:
     """Return the share of a density within a patch, 0 to 1 (bilinear between cell edges)."""
     inside = _mass(density, patch.box)
     return inside - _mass(density, patch.hole) if patch.ring else inside
+
+
+def is_frame(mean: Density) -> bool:
+    """Tell whether a mean map attends to the frame along the view's edges."""
+    return mass_in(mean, FRAME_PATCH) > FRAMED * FRAME_PATCH.area
 
 
 def _mass(density: Density, box: Box) -> float:

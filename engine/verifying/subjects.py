@@ -147,7 +147,7 @@ class Loader:
                 self.tally.changed += 1
                 continue
             share = None if values is None else grid_of(values)
-            subjects.append(Subject(known[at], row["content"], pred, there[at], share, _body(row)))
+            subjects.append(Subject(known[at], row["content"], pred, there[at], share, body_of(row)))
         return subjects
 
     def _view(self, sample_id: str, uri: str) -> Pixels | SampleError:
@@ -200,7 +200,7 @@ class Stock:
         return self._ready[:count]
 
 
-def _body(row: dict[str, object]) -> Density | None:
+def body_of(row: dict[str, object]) -> Density | None:
     """Return the object of a row of `samples` as a density over the view."""
     mask, boxes = row.get("mask"), row.get("boxes")
     covered: NDArray[np.float64]

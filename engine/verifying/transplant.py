@@ -16,11 +16,10 @@ from engine.verifying.intervals import Outcome
 from engine.verifying.patches import (
     FRAME_PATCH,
     FRAME_SQUARE,
-    Density,
     Patch,
     fitted,
     heaviest,
-    mass_in,
+    is_frame,
     of_size,
     place_at,
     second_window,
@@ -34,8 +33,6 @@ PILOT = 16
 """Images on which the shape of the patch is chosen; the test itself is made on others."""
 PILOT_SHARE = 4
 """The pilot takes at most one in so many of the receiving images."""
-FRAMED = 1.2
-"""A frame is tried where the edges hold so many times the mass of an even map: a model may look at one side of it more."""
 FEWEST_OTHERS = 5
 """Fewer other images of the class are none to compare with: the finding's own second windows stand in for them."""
 
@@ -80,17 +77,13 @@ def shapes_of(finding: Finding, donors: list[Subject]) -> list[Shape]:
         for name, rows, columns in (("a square", 7, 7), ("a strip across", 4, 12), ("a strip down", 12, 4)):
             size = of_size(rows / GRID, columns / GRID)
             shapes.append(Shape(name, partial(_heaviest_of, size=size), moves=True, spread=True))
-    if mean is not None and _is_frame(mean):
+    if mean is not None and is_frame(mean):
         shapes.append(Shape("the frame", lambda _: FRAME_PATCH, moves=False, spread=True))
     return shapes
 
 
 def _heaviest_of(donor: Subject, size: Patch) -> Patch | None:
     return None if donor.attention is None else heaviest(donor.attention, size)
-
-
-def _is_frame(mean: Density) -> bool:
-    return mass_in(mean, FRAME_PATCH) > FRAMED * FRAME_PATCH.area
 
 
 def choose_shape(

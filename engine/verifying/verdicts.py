@@ -32,29 +32,40 @@ def judge(finding: Finding, name: str = "the class") -> tuple[Verdict, tuple[str
         finding: With the results of its tests.
         name: What the class is called.
     """
-    removal, transfer = finding.deletion, finding.transplant or finding.imposed
-    made = [test for test in (removal, transfer) if test is not None and test.n]
-    if not made:
+    removal = finding.deletion
+    transfers = [test for test in (finding.transplant, finding.imposed) if test is not None and test.n]
+    if not transfers and (removal is None or not removal.n):
         return "untested", ("No image could be tested.",)
     whole = finding.property is not None
-    reasons = [_removal(removal, whole), _transfer(transfer, name, whole)]
-    if _relied(transfer):
-        beyond, compared = _beyond_class(transfer, name)
+    reasons = [_removal(removal, whole)]
+    reasons += [_transfer(finding.transplant, name, "Pasting it onto")] * (not whole)
+    if whole or finding.imposed is not None:
+        what = f"its {finding.shows_as}" if finding.shows_as and not whole else "it"
+        reasons += [_transfer(finding.imposed, name, f"Imposing {what} on")]
+    relied = [test for test in transfers if _relied(test)]
+    if relied:
+        reasons += [_beyond_class(test, name) for test in relied]
         evidence = not_the_object(finding)
-        reasons += [compared]
         reasons += evidence or ["Nothing shows that it is not the object itself."]
-        return ("shortcut" if beyond and evidence else "relied on"), tuple(reasons)
+        proven = evidence and any(makes_the_class(test) for test in relied)
+        return ("shortcut" if proven else "relied on"), tuple(reasons)
     if _relied(removal):
         reasons += ["The model relies on it, but it does not make other images of the class."]
         return "relied on", tuple(reasons)
-    bounds = [test.high for test in (removal, transfer) if test is not None and test.high is not None]
-    if len(bounds) == 2 and max(bounds) < REFUTED:
+    made = [*transfers, *([removal] if removal is not None and removal.n else [])]
+    bounds = [test.high for test in made if test.high is not None]
+    if transfers and len(bounds) == 1 + len(transfers) and max(bounds) < REFUTED:
         reasons += [f"Both differences lie below {REFUTED:.0%}: the model hardly uses it."]
         return "refuted", tuple(reasons)
     reasons += [
         f"Neither difference is surely above {RELIED_ON:.0%}, and not both are surely below {REFUTED:.0%}."
     ]
     return "inconclusive", tuple(reasons)
+
+
+def makes_the_class(test: Rate | None) -> bool:
+    """Tell whether what was pasted or imposed surely makes images the class, beyond controls and the rest of the class."""
+    return _relied(test) and test is not None and (test.class_low or 0.0) > BEYOND_CLASS
 
 
 def not_the_object(finding: Finding) -> list[str]:
@@ -83,7 +94,8 @@ def not_the_object(finding: Finding) -> list[str]:
 
 def near_identical(finding: Finding) -> bool:
     """Tell whether a finding's content is as alike from image to image as stamps are."""
-    least = MOVING_IDENTICAL if finding.box is None else NEAR_IDENTICAL
+    fixed = finding.box is not None or finding.evidence.get("along_edges")
+    least = NEAR_IDENTICAL if fixed else MOVING_IDENTICAL
     return finding.likeness is not None and finding.likeness >= least
 
 
@@ -108,8 +120,9 @@ def weight(finding: Finding, wrong: int) -> float:
     within 0 and 1.
     """
     harm = max(finding.effect or 0.0, 0.0) * finding.n / wrong if wrong else 0.0
-    test = finding.transplant or finding.imposed or finding.deletion
-    proof = max(test.low or 0.0, 0.0) if test is not None else 0.0
+    transfers = [test for test in (finding.transplant, finding.imposed) if test is not None]
+    tests = transfers or [finding.deletion] * (finding.deletion is not None)
+    proof = max([0.0, *(test.low or 0.0 for test in tests if test is not None)])
     unlike = max(finding.outside_object or 0.0, finding.likeness or 0.0, 0.0)
     if finding.property is not None:
         unlike = 0.0
@@ -120,13 +133,12 @@ def _relied(test: Rate | None) -> bool:
     return test is not None and test.low is not None and test.low > RELIED_ON
 
 
-def _beyond_class(test: Rate | None, name: str) -> tuple[bool, str]:
-    if test is None or test.class_low is None or test.class_rate is None:
-        return False, f"There was nothing else that the model attends to in {name} to compare it with."
-    beyond = test.class_low > BEYOND_CLASS
-    return beyond, (
+def _beyond_class(test: Rate, name: str) -> str:
+    if test.class_low is None or test.class_rate is None:
+        return f"There was nothing else that the model attends to in {name} to compare it with."
+    return (
         f"What else the model attends to in {name} makes {test.class_rate:.0%} of them {name}: "
-        f"{'less than this does' if beyond else 'not surely less than this does'} "
+        f"{'less than this does' if makes_the_class(test) else 'not surely less than this does'} "
         f"({_interval(test.class_low, test.class_high)})."
     )
 
@@ -142,11 +154,10 @@ def _removal(test: Rate | None, whole: bool) -> str:
     )
 
 
-def _transfer(test: Rate | None, name: str, whole: bool) -> str:
-    what = "Imposing it on" if whole else "Pasting it onto"
+def _transfer(test: Rate | None, name: str, what: str) -> str:
     if test is None or not test.n:
         return f"{what} images of other classes could not be tried: none was classified rightly with room for it."
-    control = "that of other images" if whole else "control patches of its size"
+    control = "control patches of its size" if what.startswith("Pasting") else "that of other images"
     return (
         f"{what} {_images(test.n)} of other classes made {_share(test.rate)} of them {name}; {control} made "
         f"{_share(test.control_rate)} (difference {_interval(test.low, test.high)})."

@@ -1,4 +1,4 @@
-"""Likeness: planted stamps are near-identical, opaque or translucent, fixed or moving; noise and blobs are not."""
+"""Likeness: planted stamps are near-identical, opaque or translucent, fixed or moving, and thin frames; noise and blobs are not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from cache.schema import GRID
 from engine.discovery import likeness as module
-from engine.discovery.likeness import VIEW, Likeness, cut
+from engine.discovery import views as views_module
+from engine.discovery.likeness import Likeness, cut
+from engine.discovery.views import VIEW, Views
 
 Plant = Callable[[np.ndarray, int, int], None]
 
@@ -42,8 +45,18 @@ def plain(image: np.ndarray, top: int, left: int) -> None:
     image[top : top + 24, left : left + 32] = (0.8, 0.1, 0.5)
 
 
+def frame(image: np.ndarray, *_: int) -> None:
+    """A thin plain frame, of a colour that varies as little as print does."""
+    edge = np.ones(image.shape[:2], bool)
+    edge[8:-8, 8:-8] = False
+    image[edge] = np.array((0.5, 0.25, 0.75)) + np.random.default_rng(int(image.sum())).normal(0, 0.012, 3)
+
+
 def run(monkeypatch: pytest.MonkeyPatch, plant: Plant | None, moving: bool) -> tuple[Likeness, np.ndarray]:
-    """Two classes of twenty images; the first has the plant at the lower left, or anywhere with the peak on it."""
+    """Three classes of twenty images; the first has the plant at the lower left, or anywhere with the peak on it.
+
+    Of a frame the peak is somewhere on its left or right side, and the maps attend to all edges.
+    """
     rng = np.random.default_rng(3)
     data, peaks = {}, []
     for i in range(60):
@@ -52,16 +65,22 @@ def run(monkeypatch: pytest.MonkeyPatch, plant: Plant | None, moving: bool) -> t
         if i < 20 and plant is not None:
             plant(image, int(top), int(left))
         peaks.append([(left + 16) / 160, (top + 12) / 160])
+        if plant is frame:
+            peaks[-1] = [float(rng.choice((0.03, 0.97))), (top + 12) / 160]
         buffer = io.BytesIO()
         Image.fromarray((image * 255).astype(np.uint8)).save(buffer, "WEBP", quality=80)
         data[str(i)] = buffer.getvalue()
-    monkeypatch.setattr(module.profiles, "thumbnails", lambda _, ids: {i: data[i] for i in ids})
+    monkeypatch.setattr(views_module.profiles, "thumbnails", lambda _, ids: {i: data[i] for i in ids})
+    p = np.full((60, GRID, GRID), 1 / GRID**2)
+    if plant is frame:
+        p[:20, 1:-1, 1:-1] /= 4
     pred = np.repeat([0, 1, 2], 20)
     audited = SimpleNamespace(
         n=60, pred=pred, known=np.ones(60, bool), classes=["a", "b", "c"], peak=np.array(peaks),
         contents=[f"{i:04d}" for i in range(60)], sample_ids=np.array([str(i) for i in range(60)]),
+        p=p.reshape(60, -1) / p.sum(axis=(1, 2))[:, None],
     )  # fmt: skip
-    return Likeness(None, audited), pred == 0  # type: ignore[arg-type]
+    return Likeness(Views(None, audited), audited), pred == 0  # type: ignore[arg-type]
 
 
 BOX = (0.0, 10 / 14, 4 / 14, 1.0)
@@ -81,6 +100,32 @@ def test_a_stamp_that_moves_is_near_identical(monkeypatch: pytest.MonkeyPatch, p
     value = measured.of(members, None)
     assert value is not None
     assert value > 0.6
+
+
+def test_a_thin_frame_is_near_identical_along_the_edges_and_the_rest_of_it_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured, members = run(monkeypatch, frame, moving=True)
+    value = measured.of(members, None)
+    assert value is not None
+    assert value > 0.6
+    assert measured.along_edges(members)
+    measured._audited.pred[:] = np.repeat([0, 0, 1], 20)  # half of the class carries it
+    measured._frequent = [0, 1]
+    some = members.copy()
+    some[8:] = False
+    shown = measured.showing_the_same(some)
+    assert shown[members].mean() > 0.9
+    assert not shown[~members].any()
+
+
+def test_edges_are_compared_where_maps_attend_to_a_frame_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, members = run(monkeypatch, frame, moving=True)
+    measured._audited.p[:] = 1 / GRID**2
+    value = measured.of(members, None)
+    assert value is not None
+    assert value < 0.5
+    assert not measured.along_edges(members)
 
 
 @pytest.mark.parametrize("box", [BOX, None])
