@@ -89,7 +89,8 @@ class Finding:
         likeness: How near-identical the attended content is from image to image, 0 to 1.
         outside_object: Share of the attended mass outside the known object; None where no object is known.
         property: Image statistic of a finding about the whole image (a tint, the brightness), else None.
-        shows_as: Image statistic by which the content of a finding shows in the whole image (snow by the brightness), else None.
+        shows_as: Image statistics by which the content of a finding shows in the whole image (snow by the brightness), the clearest
+            first; where one of them was imposed, that one first.
         evidence: Numbers that the title and the page quote.
         deletion: What covering the attended content did.
         transplant: What pasting it into other images did.
@@ -119,13 +120,19 @@ class Finding:
     imposed: Rate | None = None
     verdict: Verdict = "untested"
     reasons: tuple[str, ...] = ()
-    shows_as: str | None = None
+    shows_as: tuple[str, ...] = ()
 
     @cached_property
     def key(self) -> str:
         """What names it in links and reviews, whatever its rank: 12 hexadecimal digits of its class, kind and filter."""
         text = json.dumps([self.class_index, self.kind, self.filter.to_param()])
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def transfer(self) -> Rate | None:
+        """The test that brought it into other images, pasted or imposed; of both the one that shows more beyond its controls."""
+        made = [test for test in (self.transplant, self.imposed) if test is not None]
+        return max(made, key=lambda test: -math.inf if test.low is None else test.low, default=None)
 
     def to_json(self, classes: Sequence[str] = ()) -> dict[str, Any]:
         """Return the finding as `findings --json` prints it.
@@ -156,7 +163,7 @@ class Finding:
             "likeness": _finite(self.likeness),
             "outside_object": _finite(self.outside_object),
             "property": self.property,
-            "shows_as": self.shows_as,
+            "shows_as": list(self.shows_as),
             "evidence": {name: _finite(value) for name, value in self.evidence.items()},
             "reasons": list(self.reasons),
         }
@@ -170,7 +177,7 @@ class Finding:
             for name in ("deletion", "transplant", "imposed")
         }
         plain = ("rank", "kind", "class_index", "title", "n", "effect", "p_value", "q_value", "verdict")
-        more = ("likeness", "outside_object", "property", "shows_as")
+        more = ("likeness", "outside_object", "property")
         given: dict[str, Any] = {name: data[name] for name in plain} | {name: data.get(name) for name in more}
         return cls(
             **given,
@@ -181,6 +188,7 @@ class Finding:
             sample_ids=tuple(data["sample_ids"]),
             evidence={name: math.nan if v is None else v for name, v in data.get("evidence", {}).items()},
             reasons=tuple(data.get("reasons", ())),
+            shows_as=tuple(data.get("shows_as") or ()),
         )
 
 

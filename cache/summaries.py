@@ -152,14 +152,15 @@ def _habit(finding: Finding, name: str) -> str:
     """Say what a finding is and what proves it."""
     proof = "a proven shortcut" if finding.verdict == "shortcut" else "relied on, but perhaps rightly"
     title = _plain_title(finding, name)
-    moved = finding.transplant or finding.imposed
+    moved = finding.transfer
     tests = [test for test in (moved, finding.deletion) if test is not None and test.low is not None]
     if not tests:
         return f"{title}; {proof}."
     # What proves a shortcut is that it makes other images the class.
     test = moved if finding.verdict == "shortcut" and moved else max(tests, key=lambda test: test.low or 0.0)
     if test is moved:
-        verb = "pasting it onto" if finding.transplant is not None else "imposing it on"
+        what = f"its {finding.shows_as[0]}" if finding.shows_as else "it"
+        verb = "pasting it onto" if moved is finding.transplant else f"imposing {what} on"
         did = f"{verb} {test.n} other images made {test.rate:.0%} of them {name}"
     else:
         did = (

@@ -163,13 +163,17 @@ def _tests(context: PageContext, finding: Finding) -> None:
 
 
 def _tests_words(finding: Finding, name: str) -> str:
-    moved = finding.transplant or finding.imposed
+    moved = finding.transfer
     told = ["Each image is its own control: the same is done with an equal area that is not suspected."]
     if finding.property is not None:
         told = [
             f"The image’s {finding.property} is changed, or imposed on others; the control takes it from an image of the "
             "same side."
         ]
+    elif finding.imposed is not None and finding.shows_as:
+        told.append(
+            f"Imposed is its {finding.shows_as[0]}, as an image of another class has it for the control."
+        )
     if moved is not None and moved.class_rate is not None:
         told.append(
             f"Squares: what else the model attends to in images called {plain(name)}; on the right, hollow, the differences."

@@ -21,14 +21,18 @@ PAIRS = 40
 """Images with the property that are compared with one without it each."""
 ALL_OVER = 0.5
 """A property shows in a part where the images with it differ there by at least this share of what they differ by as a whole."""
-ON_OBJECT = 0.8
+COVERED = 0.8
 """Cells of which the object covers at least this share are on it; those that it does not touch are beside it."""
 LEAST_PAIRS = 6
 """Fewer pairs say nothing."""
 LEAST_CELLS = 8
 """A part of fewer of the 196 cells says nothing."""
 
+FAINTEST = 1e-3
+"""Contrast and sharpness below this are none."""
+
 Cells = NDArray[np.bool_]
+Measured = NDArray[np.float64]
 
 
 class Extent:
@@ -51,18 +55,23 @@ class Extent:
         name = candidate.property or ""
         if name not in IMAGE_STATISTICS:
             return None
-        whole: list[float] = []
-        parts: tuple[list[float], list[float]] = ([], [])
+        whole: list[Measured] = []
+        parts: tuple[list[Measured], list[Measured]] = ([], [])
         for one, other in self._pairs(candidate):
             view, against = self._views.of([one, other])
-            whole.append(_apart(name, view, against))
+            whole.append(measured(name, view) - measured(name, against))
             for shown, (here, there) in zip(parts, self._parts(one, other), strict=True):
                 if min(here.sum(), there.sum()) >= LEAST_CELLS:
-                    shown.append(_apart(name, _gathered(view, here), _gathered(against, there)))
-        means = [_mean(values) for values in (whole, *parts)]
-        if not np.isfinite(means).all() or not means[0]:
+                    shown.append(
+                        measured(name, _gathered(view, here)) - measured(name, _gathered(against, there))
+                    )
+        if min(len(shown) for shown in (whole, *parts)) < LEAST_PAIRS:
             return None
-        shares = [float(part / means[0]) for part in means[1:]]
+        change = np.mean(whole, axis=0)
+        length = float(change @ change)
+        if not np.isfinite(length) or not length:
+            return None
+        shares = [float(np.mean(shown, axis=0) @ change) / length for shown in parts]
         return min(shares), max(shares)
 
     def _pairs(self, candidate: Candidate) -> list[tuple[int, int]]:
@@ -83,7 +92,7 @@ class Extent:
         bodies = self._body(one), self._body(other)
         if bodies[0] is not None and bodies[1] is not None:
             return (
-                (bodies[0] >= ON_OBJECT, bodies[1] >= ON_OBJECT),
+                (bodies[0] >= COVERED, bodies[1] >= COVERED),
                 (bodies[0] == 0, bodies[1] == 0),
             )
         density = self._audited.p[one].reshape(GRID, GRID)
@@ -112,12 +121,13 @@ def _gathered(view: NDArray[np.uint8], cells: Cells) -> NDArray[np.uint8]:
     return blocks[cells].reshape(-1, side, 3)
 
 
-def _apart(name: str, view: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return by how much a statistic differs; of a hue by which angle."""
-    apart = image_statistics(view)[name] - image_statistics(other)[name]
-    return (apart + 180) % 360 - 180 if name == "hue" else apart
+def measured(name: str, view: NDArray[np.uint8]) -> Measured:
+    """Return what a property's difference is told by, as a vector.
 
-
-def _mean(values: list[float]) -> float:
-    finite = [value for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if len(finite) >= LEAST_PAIRS else float("nan")
+    Of the colours and the brightness it is the mean colour: a tint moves it everywhere, and may leave the saturation of a part as it
+    was. Of contrast and sharpness it is the logarithm: a tint lowers them by the same share everywhere.
+    """
+    if name in ("hue", "saturation", "brightness"):
+        return np.asarray(view.reshape(-1, view.shape[2]).mean(axis=0, dtype=np.float64))
+    value = image_statistics(view)[name]
+    return np.array([np.log(max(value, FAINTEST)) if name in ("contrast", "sharpness") else value])

@@ -10,6 +10,7 @@ peak shows a little of a thin frame, and a lot of what it frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -280,11 +281,10 @@ class Likeness:
 
     def _in_place(self, chosen: Sequence[tuple[int, int]], measure: Measure) -> Finder:
         """Return what finds the templates of some samples at their own places along the edges of others."""
-        ats = [
-            (box, at)
-            for box in EDGES
-            for at in places(*self.windows([chosen[0][0]], box).shape[1:3], measure)
-        ]
+        ats = []
+        for box in EDGES:
+            _, height, width, _ = self.windows([chosen[0][0]], box).shape
+            ats += [(box, at) for at in places(height, width, measure)]
 
         def matches(rows: Sequence[int]) -> NDArray[np.float32]:
             found = []
@@ -331,7 +331,7 @@ def told_apart(own: NDArray[np.float32], far: NDArray[np.float32], measure: Meas
     return np.where(alike, told, 0).astype(np.float32)
 
 
-def cut(views: Pixels, peak: NDArray[np.float64], box: Box | None, side: int = WINDOW) -> Pixels:
+def cut(views: NDArray[Any], peak: NDArray[np.float64], box: Box | None, side: int = WINDOW) -> NDArray[Any]:
     """Cut a window out of each view: a finding's box, or a square around each map's peak.
 
     Args:

@@ -49,10 +49,13 @@ class Merged:
     weight: tuple[float, ...] = ()
 
     @property
-    def shows_as(self) -> str | None:
-        """The property by which the content shows in the whole image: the clearest of those that are told with it."""
+    def shows_as(self) -> tuple[str, ...]:
+        """The properties by which the content shows in the whole image, the clearest first, one of each family."""
         told = [one for one in self.others if one.in_part and one.evidence.get("most_shown", 0.0) >= ALL_OVER]
-        return max(told, key=lambda one: one.score).property if told and self.best.property is None else None
+        names: dict[object, str] = {}
+        for one in sorted(told, key=lambda one: -one.score) if self.best.property is None else ():
+            names.setdefault(family_of(one.property or ""), one.property or "")
+        return tuple(names.values())
 
     @property
     def outcomes(self) -> set[str]:

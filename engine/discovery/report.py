@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cache.catalog import Catalog
-from cache.findings import Finding, Findings, Rate
+from cache.findings import Findings, Rate
 from cache.locations import Location
 from cache.run import Run
 from cache.summaries import run_summary
@@ -84,13 +84,9 @@ def _table(found: Findings, wide: bool) -> Table:
         cells += [_share(finding.evidence.get(key)) for key in ("error_rate", "error_rate_rest")]
         cells += [_q(finding.q_value), "–" if finding.likeness is None else f"{finding.likeness:.2f}"]
         if tested and wide:
-            cells += [_tested(finding.deletion), _tested(_planted(finding))]
+            cells += [_tested(finding.deletion), _tested(finding.transfer)]
         table.add_row(*(Text(cell) for cell in cells))
     return table
-
-
-def _planted(finding: Finding) -> Rate | None:
-    return finding.imposed if finding.transplant is None else finding.transplant
 
 
 def _share(value: float | None) -> str:

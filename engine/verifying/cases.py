@@ -116,10 +116,13 @@ class Case:
                 "to stands in for them, and what images of other classes attend to, which may make them their own class."
             )
         found = replace(finding, deletion=rate_of(covered), transplant=rate_of(pasted), evidence=evidence)
-        if finding.shows_as in IMPOSE and not makes_the_class(found.transplant):
+        for name in [name for name in finding.shows_as if name in IMPOSE]:
+            if makes_the_class(found.transfer):
+                break
             # A patch is a quarter of the view at most; a background lies all around, and shows in the whole image.
-            looks = impositions(str(finding.shows_as), self.donors, self.receivers, self.others, index)
-            found = replace(found, imposed=rate_of(conduct(looks, predict)))
+            looks = impositions(name, self.donors, self.receivers, self.others, index)
+            rest = tuple(other for other in finding.shows_as if other != name)
+            found = replace(found, imposed=rate_of(conduct(looks, predict)), shows_as=(name, *rest))
         return found
 
     def _rng(self, what: str) -> np.random.Generator:

@@ -40,7 +40,7 @@ def judge(finding: Finding, name: str = "the class") -> tuple[Verdict, tuple[str
     reasons = [_removal(removal, whole)]
     reasons += [_transfer(finding.transplant, name, "Pasting it onto")] * (not whole)
     if whole or finding.imposed is not None:
-        what = f"its {finding.shows_as}" if finding.shows_as and not whole else "it"
+        what = f"its {finding.shows_as[0]}" if finding.shows_as and not whole else "it"
         reasons += [_transfer(finding.imposed, name, f"Imposing {what} on")]
     relied = [test for test in transfers if _relied(test)]
     if relied:
@@ -120,9 +120,8 @@ def weight(finding: Finding, wrong: int) -> float:
     within 0 and 1.
     """
     harm = max(finding.effect or 0.0, 0.0) * finding.n / wrong if wrong else 0.0
-    transfers = [test for test in (finding.transplant, finding.imposed) if test is not None]
-    tests = transfers or [finding.deletion] * (finding.deletion is not None)
-    proof = max([0.0, *(test.low or 0.0 for test in tests if test is not None)])
+    test = finding.transfer or finding.deletion
+    proof = max(test.low or 0.0, 0.0) if test is not None else 0.0
     unlike = max(finding.outside_object or 0.0, finding.likeness or 0.0, 0.0)
     if finding.property is not None:
         unlike = 0.0

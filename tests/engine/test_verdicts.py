@@ -58,6 +58,28 @@ def test_a_shortcut_needs_the_transfer_the_class_and_the_evidence(test: str) -> 
         assert verdict(found) == expected, (removal, transfer, proof)
 
 
+def test_content_may_be_proven_by_what_it_shows_as() -> None:
+    found = finding(("a",), box=None, transplant=WEAK, deletion=WEAK, shows_as=("brightness",), **PROOF)
+    assert verdict(found) == "inconclusive"
+    imposed = replace(found, imposed=STRONG)
+    assert verdict(imposed) == "shortcut"
+    assert any(
+        reason.startswith("Imposing its brightness on 50 images") for reason in judge(imposed, "red")[1]
+    )
+    assert any(reason.startswith("Pasting it onto 50 images") for reason in judge(imposed, "red")[1])
+    assert weight(imposed, 100) > weight(found, 100)
+    assert verdict(replace(found, transplant=NONE, deletion=NONE, imposed=WEAK)) == "inconclusive"
+    assert verdict(replace(found, transplant=NONE, deletion=NONE, imposed=NONE)) == "refuted"
+
+
+def test_along_the_edges_content_must_be_as_alike_as_in_a_box() -> None:
+    found = finding(("a",), box=None, transplant=STRONG, deletion=STRONG, likeness=MOVING_IDENTICAL)
+    assert verdict(found) == "shortcut"
+    framed = replace(found, evidence={"along_edges": 1.0})
+    assert verdict(framed) == "relied on"
+    assert verdict(replace(framed, likeness=NEAR_IDENTICAL)) == "shortcut"
+
+
 def test_the_edges_of_every_threshold() -> None:
     def with_(**values: object) -> str:
         return verdict(finding(("a",), **{"transplant": STRONG, **PROOF, **values}))

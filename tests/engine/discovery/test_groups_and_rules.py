@@ -148,6 +148,48 @@ def test_a_tint_s_effect_is_false_calls_and_stays_apart_from_content() -> None:
     assert len(merge(a, [content, replace(content)])) == 1
 
 
+def test_a_property_that_shows_in_a_part_is_told_with_the_content_there() -> None:
+    n = 400
+    snow = np.arange(n) // 2 % 2 == 0
+    a = audited(n, [], np.zeros(n), snow.astype(int))
+    shares = {"least_shown": 0.1, "most_shown": 1.3}
+    bright = Candidate(
+        "who", 0, "called", snow, 12.0, 0.01, property="brightness", holds=snow, in_part=True, evidence=shares
+    )
+    between = replace(
+        bright, score=15.0, property="contrast", evidence={"least_shown": 0.1, "most_shown": 0.3}
+    )
+    group = Candidate("what", 0, "wrong", snow, 5.0, 0.01)
+    (one,) = merge(a, [bright, between, group])
+    assert one.best is group, "the snow speaks, however well its brightness tells"
+    assert one.shows_as == ("brightness",), "the contrast shows in neither part"
+    assert {"wrong", "called"} == one.outcomes
+    assert len(merge(a, [replace(bright, in_part=False), group])) == 2
+    # A property of no content at all speaks for itself, and a rule is no content.
+    assert [m.shows_as for m in merge(a, [bright])] == [()]
+    assert len(merge(a, [bright, replace(group, kind="who")])) == 2
+    region = Candidate("where", 0, "wrong", snow & (np.arange(n) < 300), 6.0, 0.01, box=(0, 0, 0.5, 0.2))
+    (one,) = merge(a, [bright, region])
+    assert one.best is region
+
+
+def test_groups_found_by_likeness_and_by_errors_that_mean_the_same_are_one() -> None:
+    n = 80
+    dense, clear = np.arange(n) < 30, (np.arange(n) > 8) & (np.arange(n) < 40)
+
+    class Measured:
+        def of(self, members: np.ndarray, box: object) -> float:
+            return 0.4 if members.sum() == 40 else 0.0
+
+    by_errors = Candidate("what", 0, "wrong", dense, 6.0, 0.01, likeness=0.1)
+    by_likeness = Candidate("what", 0, "alike", clear, 0.0, 1.0, likeness=0.8)
+    (one,) = what.joined([by_errors, by_likeness], Measured())
+    np.testing.assert_array_equal(one.members, dense | clear)
+    assert (one.outcome, one.likeness) == ("wrong", 0.4)
+    apart = replace(by_likeness, members=np.arange(n) > 50)
+    assert what.joined([replace(by_errors, members=dense), apart], Measured())[1] is apart
+
+
 def test_nearly_a_whole_class_is_held_against_the_most_error_prone_part_of_another() -> None:
     n = 1200
     pred = np.arange(n) // 2 % 3  # each class in both halves
