@@ -171,7 +171,7 @@ def _notices(result: Verified) -> list[str]:
 
 def verified_lines(result: Verified, path: Location) -> list[str]:
     """Return what `verify` came to, in lines for a person, with the next command at the end."""
-    did = [f"{result.tested:,} findings tested"]
+    did = [f"{result.tested:,} finding{'s' * (result.tested != 1)} tested"]
     if result.kept:
         did.append(f"{result.kept:,} reused")
     if result.untestable:

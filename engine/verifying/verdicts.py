@@ -47,7 +47,10 @@ def judge(finding: Finding, name: str = "the class") -> tuple[Verdict, tuple[str
         reasons += [_beyond_class(test, name) for test in relied]
         evidence = not_the_object(finding)
         reasons += evidence or ["Nothing shows that it is not the object itself."]
-        proven = evidence and any(makes_the_class(test) for test in relied)
+        # Of colours that are imposed the likeness and the place of the content say nothing: an object has its colours too.
+        proven = (makes_the_class(finding.transplant) and evidence) or (
+            makes_the_class(finding.imposed) and goes_with_errors(finding)
+        )
         return ("shortcut" if proven else "relied on"), tuple(reasons)
     if _relied(removal):
         reasons += ["The model relies on it, but it does not make other images of the class."]
@@ -72,7 +75,7 @@ def not_the_object(finding: Finding) -> list[str]:
     """Return the evidence that what a finding is about is not the class's object, in sentences; empty without any."""
     found = []
     effect, q = finding.effect, finding.q_value
-    if effect is not None and effect > 0 and q is not None and q < SIGNIFICANT:
+    if effect is not None and q is not None and goes_with_errors(finding):
         against = " against as much of the most error-prone other class" * bool(
             finding.evidence.get("by_other_classes")
         )
@@ -90,6 +93,12 @@ def not_the_object(finding: Finding) -> list[str]:
             "things are not."
         )
     return found
+
+
+def goes_with_errors(finding: Finding) -> bool:
+    """Tell whether errors go with a finding on the held-back half."""
+    effect, q = finding.effect, finding.q_value
+    return effect is not None and effect > 0 and q is not None and q < SIGNIFICANT
 
 
 def near_identical(finding: Finding) -> bool:

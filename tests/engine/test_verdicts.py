@@ -68,6 +68,9 @@ def test_content_may_be_proven_by_what_it_shows_as() -> None:
     )
     assert any(reason.startswith("Pasting it onto 50 images") for reason in judge(imposed, "red")[1])
     assert weight(imposed, 100) > weight(found, 100)
+    alike = replace(imposed, effect=0.0, likeness=0.99)
+    assert verdict(alike) == "relied on", "an object that is alike has its colours too"
+    assert verdict(replace(alike, transplant=STRONG, imposed=None)) == "shortcut"
     assert verdict(replace(found, transplant=NONE, deletion=NONE, imposed=WEAK)) == "inconclusive"
     assert verdict(replace(found, transplant=NONE, deletion=NONE, imposed=NONE)) == "refuted"
 
