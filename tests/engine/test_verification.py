@@ -329,7 +329,7 @@ def test_the_command_says_everything_in_words(run: Path) -> None:
     result = runner.invoke(app, ["verify", str(run), "--device", "cpu", "--batch-size", "16"])
     assert result.exit_code == 0, result.output
     assert "1  shortcut" in result.output
-    assert "1 findings tested" in result.output
+    assert "1 finding tested" in result.output
     assert "Its worst habit" in result.output
     assert "python -m dashboard serve" in result.output
     again = runner.invoke(app, ["verify", str(run), "--findings", "1"])
