@@ -136,10 +136,12 @@ def galleries(dice: random.Random) -> dict[str, tuple[Filter, Sort | None, int]]
 
 
 def gallery(catalog: Catalog, chosen: Filter, sort: Sort | None, page: int) -> None:
-    """Ask what the first page of a gallery asks: the count, the rows and their thumbnails."""
+    """Ask what the first page of a gallery asks: the count, the rows, their thumbnails, and their maps by every method."""
     queries.count(catalog, chosen)
     rows = queries.page(catalog, chosen, sort, page * 48)
-    profiles.thumbnails(catalog, rows["sample_id"].to_pylist())
+    ids = rows["sample_id"].to_pylist()
+    profiles.thumbnails(catalog, ids)
+    profiles.maps_by_method(catalog, ids, list(catalog.manifest.methods))
 
 
 def measure_galleries(catalog: Catalog, detail: bool) -> None:
