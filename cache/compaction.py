@@ -43,9 +43,11 @@ def mergeable(parts: list[Part]) -> list[list[Part]]:
 
 def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Give rows the schema of several parts together: columns that they lack become NULL."""
+    if rows.schema.equals(schema):
+        return rows
+    held = set(rows.column_names)
     columns = [
-        rows[f.name].cast(f.type) if f.name in rows.column_names else pa.nulls(rows.num_rows, f.type)
-        for f in schema
+        rows[f.name].cast(f.type) if f.name in held else pa.nulls(rows.num_rows, f.type) for f in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -19,6 +19,7 @@ from dashboard.index_building import Building, building_of
 
 REFRESH_SECONDS = 4
 SHOWN_DAMAGED = 3
+AVERAGING = "Averaging the maps … Of a large run this takes seconds a method, the first time."
 
 
 def plain(text: object) -> str:

@@ -24,7 +24,7 @@ from dashboard.method_choice import (
     method_title,
     source_pickers,
 )
-from dashboard.notices import notices_of_run, plain, told
+from dashboard.notices import AVERAGING, notices_of_run, plain, told
 from dashboard.rendering import data_url, image_bytes
 from dashboard.session import TARGETS, PageContext, link_to, open_page, page_context
 
@@ -54,7 +54,7 @@ def _side_by_side(context: PageContext, filter_: Filter, labelled: bool) -> None
         st.info("No method is chosen: choose some above.", icon=":material/checklist:")
         return
     groups = same_evidence(context.manifest, shown)
-    with st.spinner("Averaging the maps …"):
+    with st.spinner(AVERAGING):
         # Beside an index there are files of the grids: a million maps are averaged out of them, not out of Parquet.
         mean_map = queries.mean_map if context.catalog.index is None else held.mean_map
         means = {name: ask(context.catalog, mean_map, filter_, name, target) for name in shown}

@@ -21,7 +21,7 @@ from dashboard.data import ask
 from dashboard.drilldown import cell_of
 from dashboard.filter_bar import filtered_maps
 from dashboard.method_choice import method_title, source_of_url, source_pickers
-from dashboard.notices import notices_of_run, plain, told
+from dashboard.notices import AVERAGING, notices_of_run, plain, told
 from dashboard.region_board import Board, Question, narrowed
 from dashboard.region_canvas import canvas_of_url, draw_on
 from dashboard.region_classes import by_class
@@ -50,7 +50,8 @@ def _workbench(context: PageContext, filter_: Filter) -> None:
     """Everything that the region changes; a fragment, so that its widgets leave the rest of the page alone."""
     method, target = source_of_url(context)
     context = replace(context, method=method, target=target)
-    mean = ask(context.catalog, held.mean_map, filter_, method, target)
+    with st.spinner(AVERAGING):
+        mean = ask(context.catalog, held.mean_map, filter_, method, target)
     region, question = _region(), question_of_url(context)
     board, group = board_of_url()
     condition, chosen = _whole(context, filter_, board, group, region, question)
