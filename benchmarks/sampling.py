@@ -1,9 +1,9 @@
 """How many passes LIME and Kernel SHAP take: rank correlation with a converged reference against the number of passes.
 
 On each photograph one function is explained: the probability of the predicted class, given which superpixels are
-shown. The reference of a method is the mean of the package's and Gazelake's estimates at many passes. The package's
-draws of LIME at fewer passes are stretches of those of its reference, each judged by a reference without it; all other
-draws are fresh. Everything runs through the engine, one photograph after the other, and the curve so far is printed
+shown. The reference of a method is the mean of the package's and Gazelake's estimates at many passes. Draws of LIME
+at fewer passes are stretches of those of the reference, each judged by a reference without it; those of Kernel SHAP are
+fresh. Everything runs through the engine, one photograph after the other, and the curve so far is printed
 after each. With ``--cache`` every pass is kept, so that a run that was stopped goes on where it was, and another
 design of draws only costs its own passes.
 
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.allocation import keep_freed_memory
-from engine.attribution.designs import importance
+from engine.attribution.designs import BLOCK, importance
 from engine.attribution.fills import fill_of
 from engine.attribution.masking import Job, Layout, MaskedForward
 from engine.attribution.subjects import Subjects
@@ -40,7 +40,7 @@ from engine.models import load_model
 
 MODEL = "examples/imagenet_sample/efficientnet_lite0.py:efficientnet_lite0"
 STRETCHES = 8
-"""Stretches of the package's draws of LIME that are judged at each number of passes, at most."""
+"""Stretches of a reference of LIME that are judged at each number of passes, at most."""
 KEPT_AT_ONCE = 1000
 """Passes that are run before they are written to the cache."""
 
@@ -135,23 +135,25 @@ def draws(asked: argparse.Namespace) -> list[tuple[int, int]]:
 
 def lime_estimates(game: Game, asked: argparse.Namespace, seed: int) -> Iterator[Estimated]:
     """Return the estimates of LIME; those of the most passes first."""
-    package = np.random.RandomState(seed).randint(0, 2, (asked.reference, game.superpixels)).astype(bool)
-    package[0] = True
-    scores = game(package)
-    yield "lime package", asked.reference, lime_fit(package, scores, 0.25).weights[0], None
-    for passes in asked.passes:
-        for start in range(0, min(asked.reference // passes, STRETCHES) * passes, passes):
-            states, values = package[start : start + passes].copy(), scores[start : start + passes].copy()
-            states[0], values[0] = package[0], scores[0]
-            others = np.delete(np.arange(asked.reference), np.arange(start, start + passes))
-            rest = lime_fit(package[others], scores[others], 0.25).weights[0] if len(others) else None
-            yield "lime package", passes, lime_fit(states, values, 0.25).weights[0], rest
-    for passes, repeat in draws(asked):
-        # The reference's draws of fewer passes are the first of those of more.
-        key = [seed] if passes == asked.reference else [seed, passes, repeat]
-        generator = np.random.default_rng(key)
-        states = lime_states(game.superpixels, passes, "paired", generator, game.importance)
-        yield "Gazelake", passes, lime_fit(states, game(states), 0.25).weights[0], None
+    drawn = {
+        "lime package": np.random.RandomState(seed).randint(0, 2, (asked.reference, game.superpixels)),
+        "Gazelake": lime_states(
+            game.superpixels, asked.reference, "paired", np.random.default_rng(seed), game.importance
+        ),
+    }
+    for name, rows in drawn.items():
+        states = rows.astype(bool)
+        states[0] = True
+        scores = game(states)
+        yield name, asked.reference, lime_fit(states, scores, 0.25).weights[0], None
+        for passes in asked.passes:
+            # Pairs are laid out in blocks, of which the first rows are what fewer passes would have drawn.
+            step = 2 * BLOCK if name == "Gazelake" else passes - 1
+            for start in range(1, asked.reference - passes + 2, step)[:STRETCHES]:
+                stretch = np.r_[0, start : start + passes - 1]
+                rest = np.delete(np.arange(asked.reference), stretch[1:])
+                others = lime_fit(states[rest], scores[rest], 0.25).weights[0] if len(rest) > 1 else None
+                yield name, passes, lime_fit(states[stretch], scores[stretch], 0.25).weights[0], others
 
 
 def shap_estimates(game: Game, asked: argparse.Namespace, seed: int) -> Iterator[Estimated]:
@@ -226,7 +228,9 @@ def main() -> None:
         "--methods", nargs="*", choices=("lime", "kernel_shap"), default=["lime", "kernel_shap"]
     )
     parser.add_argument("--passes", type=int, nargs="*", default=[100, 200, 400, 1000])
-    parser.add_argument("--repeats", type=int, default=3, help="fresh draws at each number of passes")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="fresh draws of Kernel SHAP at each number of passes"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--cache", type=Path, help="folder in which every pass is kept")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
