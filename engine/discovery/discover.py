@@ -132,11 +132,10 @@ def _complete(
         candidate.members = _members_of_region(catalog, audited, candidate)
     if candidate.likeness is None:
         candidate.likeness = likeness.of(candidate.members, candidate.box)
+    if candidate.box is None and likeness.along_edges(candidate.members):
+        # A fixed place: what is compared there must be as alike as in a box.
+        candidate.evidence["along_edges"] = 1.0
     if candidate.kind == "what" and (candidate.likeness or 0.0) >= ALIKE:
-        if likeness.along_edges(candidate.members):
-            candidate.evidence["along_edges"] = (
-                1.0  # a fixed place: what is compared there must be as alike as in a box
-            )
         # Groups are formed by features: what shows the same content may have fallen into another one.
         candidate.members = candidate.members | likeness.showing_the_same(candidate.members)
 

@@ -256,4 +256,7 @@ def joined(candidates: Sequence[Candidate], likeness: Likeness) -> list[Candidat
         best = max(same, key=lambda c: c.score)
         best.members = best.members | one.members
         best.likeness = likeness.of(best.members, None)
+        best.evidence.pop("along_edges", None)
+        if likeness.along_edges(best.members):
+            best.evidence["along_edges"] = 1.0
     return left

@@ -181,11 +181,14 @@ def test_groups_found_by_likeness_and_by_errors_that_mean_the_same_are_one() -> 
         def of(self, members: np.ndarray, box: object) -> float:
             return 0.4 if members.sum() == 40 else 0.0
 
+        def along_edges(self, members: np.ndarray) -> bool:
+            return bool(members.sum() == 40)
+
     by_errors = Candidate("what", 0, "wrong", dense, 6.0, 0.01, likeness=0.1)
     by_likeness = Candidate("what", 0, "alike", clear, 0.0, 1.0, likeness=0.8)
     (one,) = what.joined([by_errors, by_likeness], Measured())
     np.testing.assert_array_equal(one.members, dense | clear)
-    assert (one.outcome, one.likeness) == ("wrong", 0.4)
+    assert (one.outcome, one.likeness, one.evidence) == ("wrong", 0.4, {"along_edges": 1.0})
     apart = replace(by_likeness, members=np.arange(n) > 50)
     assert what.joined([replace(by_errors, members=dense), apart], Measured())[1] is apart
 
