@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from cache import index as cache_index
 from cache.index import INDEX_VARIABLE, find_index
 from cache.indexing import build_index
 from cache.run import Run
 from cache.writer import RunWriter
+from dashboard import __main__ as command_line
 from dashboard import data, index_building, notices
 from dashboard.index_building import BUILD_VARIABLE, building_of
-from tests.dashboard.conftest import OpenPage
+from tests.dashboard.conftest import OpenPage, free_port
 from tests.dashboard.test_sharing import dashboard, refused
 from tests.synthetic import make_run
 
@@ -129,6 +132,19 @@ def test_a_builder_that_is_refused_says_why_on_the_page(
     assert len(told) == 1
     assert "No folder takes the index" in told[0]
     assert "python -m dashboard index" in told[0]
+
+
+@pytest.mark.parametrize(("words", "built"), [([], "1"), (["--no-index"], None)])
+def test_serve_says_whether_indexes_are_built(
+    run: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], built: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(command_line, "serve_folder", lambda *_: None)
+    done = CliRunner().invoke(
+        command_line.cli, ["serve", str(run.parent), "--no-browser", "--port", str(free_port()), *words]
+    )
+    assert done.exit_code == 0, done.output
+    assert os.environ.get(BUILD_VARIABLE) == built
 
 
 def test_nothing_is_built_where_serve_was_not_asked_to_or_the_run_grows(
