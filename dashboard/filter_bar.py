@@ -112,6 +112,8 @@ def _classes(context: PageContext, field: str, title: str) -> None:
             else with_count(titles[index], index, counts)
         ),
         placeholder="any",
+        # Letters in order, anywhere, would find digits of the counts.
+        filter_mode="contains",
     )
 
 

@@ -157,7 +157,10 @@ def _values(context: PageContext, name: str, title: str) -> None:
         )
 
     options = [*whole, *(value for value in chosen if value not in whole)]
-    st.multiselect(plain(title), options, key=key, on_change=change, format_func=said, placeholder="any")
+    st.multiselect(
+        plain(title), options, key=key, on_change=change, format_func=said, placeholder="any",
+        filter_mode="contains",
+    )  # fmt: skip
 
 
 def _answer(context: PageContext, name: str, title: str) -> None:

@@ -100,6 +100,14 @@ def counted(texts: Sequence[str]) -> dict[str, int]:
     return {text.rpartition(" (")[0]: int(text.rpartition(" (")[2].rstrip(")")) for text in texts}
 
 
+@pytest.mark.parametrize("key", ["filter_label", "filter_pred", "filter_meta.camera"])
+def test_typing_in_a_filter_finds_what_holds_the_text(open_page: OpenPage, key: str) -> None:
+    """Letters in order would find "class 02" in the count of "class 10 (502)" as well."""
+    widget = open_page("browse").multiselect(key=key).proto
+    modes = widget.DESCRIPTOR.fields_by_name["filter_mode"].enum_type.values_by_number
+    assert modes[widget.filter_mode].name.endswith("CONTAINS")
+
+
 def test_values_are_counted_over_the_rest_of_the_filter(open_page: OpenPage, catalog: Catalog) -> None:
     def n(*conditions: Condition) -> int:
         return queries.count(catalog, Filter(conditions)).n
