@@ -80,7 +80,7 @@ def not_the_object(finding: Finding) -> list[str]:
             finding.evidence.get("by_other_classes")
         )
         found.append(
-            f"Errors go with it on the held-back half: {effect:+.0%}{against} "
+            f"Errors go with it on the held-back half: {100 * effect:.0f} points more frequent{against} "
             f"(q {'< 0.001' if q < 0.001 else f'= {q:.3f}'})."
         )
     if finding.property is not None:

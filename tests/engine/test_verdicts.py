@@ -132,7 +132,8 @@ def test_reasons_are_sentences_with_the_numbers() -> None:
     text = " ".join(reasons)
     assert "Pasting it onto 50 images of other classes made 50% of them red" in text
     assert "95 % interval 30% to 90%" in text
-    assert "Errors go with it" in text
+    assert "Errors go with it on the held-back half: " in text
+    assert "points more frequent" in text
     assert "near-identical" in text
     _, whole = judge(finding(("a",), property="hue", deletion=WEAK, imposed=STRONG), "red")
     assert "Imposing it on" in " ".join(whole)
