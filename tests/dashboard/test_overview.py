@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cache import queries
 from cache.catalog import Catalog
@@ -121,7 +122,6 @@ def test_a_run_without_maps_still_has_an_overview(open_page: OpenPage, tmp_path:
 
 @pytest.mark.parametrize("values", ["continuous", "tied"])
 def test_the_effect_is_the_mann_whitney_area(values: str) -> None:
-    stats = pytest.importorskip("scipy.stats")
     right, wrong = rng.normal(0, 1, 211), rng.normal(1.6, 1.3, 64)
     if values == "tied":
         right, wrong = np.round(right), np.round(wrong)

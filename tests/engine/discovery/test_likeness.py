@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -102,6 +103,18 @@ def test_a_stamp_that_moves_is_near_identical(monkeypatch: pytest.MonkeyPatch, p
     assert value > 0.6
 
 
+def find_the_rest(measured: Likeness, members: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Hold that from eight of the members the others are found, and nothing else; return the eight."""
+    measured._audited.pred[:] = np.repeat([0, 0, 1], 20)  # half of the class carries it
+    measured._frequent = [0, 1]
+    some = members.copy()
+    some[8:] = False
+    shown = measured.showing_the_same(some)
+    assert shown[members].mean() > 0.9
+    assert not shown[~members].any()
+    return some
+
+
 def test_a_thin_frame_is_near_identical_along_the_edges_and_the_rest_of_it_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -110,13 +123,7 @@ def test_a_thin_frame_is_near_identical_along_the_edges_and_the_rest_of_it_is_fo
     assert value is not None
     assert value > 0.6
     assert measured.along_edges(members)
-    measured._audited.pred[:] = np.repeat([0, 0, 1], 20)  # half of the class carries it
-    measured._frequent = [0, 1]
-    some = members.copy()
-    some[8:] = False
-    shown = measured.showing_the_same(some)
-    assert shown[members].mean() > 0.9
-    assert not shown[~members].any()
+    find_the_rest(measured, members)
 
 
 def test_edges_are_compared_where_maps_attend_to_a_frame_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,13 +147,7 @@ def test_scenes_are_not_alike(
 
 def test_the_rest_of_what_shows_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     measured, members = run(monkeypatch, opaque, moving=True)
-    measured._audited.pred[:] = np.repeat([0, 0, 1], 20)  # half of the class carries it
-    measured._frequent = [0, 1]
-    some = members.copy()
-    some[8:] = False
-    shown = measured.showing_the_same(some)
-    assert shown[members].mean() > 0.9
-    assert not shown[~members].any()
+    some = find_the_rest(measured, members)
     monkeypatch.setattr(module, "MOST_MATCHED", 10)
     assert not measured.showing_the_same(some).any()
 
