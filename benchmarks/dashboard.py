@@ -44,12 +44,11 @@ CLICKS = 6
 TIMEOUT = 120_000
 
 SHOWN = """() => {
-  const hosts = [...document.querySelectorAll('[data-testid=stBidiComponentIsolated], .stBidiComponent, *')].filter(n => n.shadowRoot);
-  for (const host of hosts) {
-    const tiles = [...host.shadowRoot.querySelectorAll('.tile')];
-    if (tiles.length) return tiles.every(t => t.querySelector('img').complete) ? tiles.map(t => t.dataset.id).join('|') : '';
-  }
-  return '';
+  // Searched for anew only where the gallery was replaced: ten browsers that ask often must not be what is measured.
+  if (!window.hostOfTiles?.isConnected)
+    window.hostOfTiles = [...document.querySelectorAll('*')].find(n => n.shadowRoot?.querySelector('.tile'));
+  const tiles = [...(window.hostOfTiles?.shadowRoot.querySelectorAll('.tile') ?? [])];
+  return tiles.every(t => t.querySelector('img').complete) ? tiles.map(t => t.dataset.id).join('|') : '';
 }"""
 """The ids of the gallery's tiles once all their pictures are there."""
 WAIT_CHANGED = (
@@ -58,18 +57,25 @@ WAIT_CHANGED = (
     + """;
   // What a wider filter adds may come after the first page: then the page has another sentence, and has been drawn.
   const drawn = () => {
-    const said = document.querySelector('.st-key-sentence')?.innerText;
-    return sentence && said && said !== sentence && document.querySelector('[data-test-script-state=notRunning]');
+    const said = sentence && document.querySelector('.st-key-sentence')?.innerText;
+    return said && said !== sentence && document.querySelector('[data-test-script-state=notRunning]');
   };
   const look = () => {
     const now = shown();
     if (now && (now !== before || drawn())) requestAnimationFrame(() => done(performance.now() - start));
     else if (performance.now() - start > 60000) failed(new Error('the gallery did not change'));
-    else setTimeout(look, 10);
+    else setTimeout(look, 20);
   };
   look();
 })"""
 )
+SETTLED = """() => new Promise(done => {
+  const still = () => document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]');
+  if (still()) return done();
+  const seen = new MutationObserver(() => { if (still()) { seen.disconnect(); done(); } });
+  seen.observe(document.body, {attributes: true, attributeFilter: ['data-test-script-state'], childList: true, subtree: true});
+})"""
+"""Waits for Streamlit's last run by being told: Playwright's own waiting asks for a frame sixty times a second."""
 SENTENCE = "() => document.querySelector('.st-key-sentence')?.innerText || ''"
 """The filter in words, with how many images it holds."""
 SWITCH = """(kind) => new Promise(done => {
@@ -127,9 +133,7 @@ def peak_memory(process: int) -> Iterator[Callable[[], float]]:
 
 async def settled(page: Page) -> None:
     """Wait until Streamlit has drawn the page."""
-    await page.wait_for_selector(
-        '[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=TIMEOUT
-    )
+    await page.evaluate(SETTLED)
 
 
 async def opening(page: Page, url: str, ready: str) -> float:
