@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.discovery.audited import Audited
-from engine.discovery.candidates import Candidate, same_samples
+from engine.discovery.candidates import CONTAINED, Candidate, same_samples
 from engine.discovery.comparison import Comparison
 from engine.discovery.extent import ALL_OVER
 from engine.discovery.statistics import Effect
@@ -26,6 +26,9 @@ UNCLEAR = 0.6
 SPEAKS = 0.7
 """A region speaks for what means the same samples where it tells wrong predictions from right ones at least this share as well as
 the best of them: stickers lie at one edge now and then, and that edge is not the story."""
+BEYOND_THE_CLASS = 0.5
+"""A value of metadata is said of a finding where it holds for more of its samples than of the class's by this part of what is left:
+where five of six predictions of the class have snow, most groups of them have."""
 MOST_A_CLASS = 4
 """Findings carried over for a class: so many about content, and so many about properties of the whole image."""
 MOST_FINDINGS = 24
@@ -96,7 +99,44 @@ def merge(audited: Audited, candidates: Sequence[Candidate]) -> list[Merged]:
                 break
         else:
             merged.append(Merged(candidate))
+    return _told_by_name(audited, merged)
+
+
+def _told_by_name(audited: Audited, merged: list[Merged]) -> list[Merged]:
+    """Have a rule in the dataset's own words speak for several findings of which it holds: what they have in common has a name.
+
+    Some of the images with snow may be told by how little of the map lies inside the object, others by their content; neither
+    means the other's samples, and both are the snow. Only rules that go with errors themselves are left here. A region speaks for itself.
+    """
+    rules = [c for one in merged for c in (one.best, *one.others) if named(c)]
+    for rule in sorted(rules, key=lambda c: -_clarity(audited, c)):
+        told = [
+            one.best.kind != "where" and (_among(rule, one) or _holds(audited, rule, one)) for one in merged
+        ]
+        if sum(told) > 1:
+            united = [
+                c
+                for one, is_told in zip(merged, told, strict=True)
+                if is_told
+                for c in (one.best, *one.others)
+            ]
+            kept = [one for one, is_told in zip(merged, told, strict=True) if not is_told]
+            merged = [*kept, Merged(rule, [c for c in united if c is not rule])]
     return merged
+
+
+def _among(candidate: Candidate, one: Merged) -> bool:
+    return any(candidate is other for other in (one.best, *one.others))
+
+
+def _holds(audited: Audited, rule: Candidate, one: Merged) -> bool:
+    """Tell whether a rule holds of a finding about content, and more than of the class that it is in."""
+    best = one.best
+    if best.property is not None:
+        return False
+    share = (rule.members & best.members).sum() / best.members.sum()
+    usual = rule.members.sum() / (audited.pred == best.class_index).sum()
+    return bool(share >= CONTAINED and share - usual >= BEYOND_THE_CLASS * (1 - usual))
 
 
 def _a_part(audited: Audited, region: Candidate, candidates: Sequence[Candidate]) -> bool:

@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from cache.conditions import Range
+from cache.filters import OneOf
 from engine.discovery import what, who
 from engine.discovery.audited import Audited, Column
 from engine.discovery.candidates import Candidate
@@ -273,6 +274,31 @@ def test_a_small_region_does_not_speak_for_a_large_group() -> None:
     assert one.best is group
     (one,) = merge(a, [whole, group])
     assert one.best is whole
+
+
+def test_a_named_value_speaks_for_the_findings_that_it_holds_together() -> None:
+    n = 500
+    snow = np.arange(n) % 5 > 0
+    first, second = snow & (np.arange(n) < 150), snow & (np.arange(n) >= 100) & (np.arange(n) < 300)
+    # Wrong are all of the first group, most of the second, and few of the others with snow.
+    wrong = first | (second & (np.arange(n) % 3 > 0)) | (np.arange(n) % 25 == 1)
+    a = audited(n, [], np.zeros(n), wrong.astype(int))
+    named = Candidate(
+        "who", 0, "called", snow, 12.0, 0.01, (OneOf("meta.ground", ("snow",)),), says="with snow"
+    )
+    maps = Candidate(
+        "who", 0, "wrong", first, 9.0, 0.01, (OneOf("x", ("y",)),) * 2, evidence={"map_terms": 1.0}
+    )
+    group = Candidate("what", 0, "wrong", second, 6.0, 0.01)
+    assert len(merge(a, [maps, group])) == 2
+    (one,) = merge(a, [maps, group, named])
+    assert one.best is named
+    assert {id(other) for other in one.others} == {id(maps), id(group)}
+    # What has snow less often than its class is something else, and so is a region.
+    usual = Candidate("what", 0, "wrong", (np.arange(n) >= 300) & (np.arange(n) % 5 < 4), 5.0, 0.01)
+    assert {id(one.best) for one in merge(a, [maps, group, named, usual])} == {id(named), id(usual)}
+    region = replace(maps, kind="where", box=(0, 0, 0.5, 0.2), evidence={})
+    assert {id(one.best) for one in merge(a, [region, group, named])} == {id(region), id(group)}
 
 
 def test_chance_gives_no_rule() -> None:
