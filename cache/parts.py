@@ -20,6 +20,9 @@ GROUP_ROWS = {"thumbnails": THUMBNAIL_GROUP_ROWS, "samples": 4_096, "errors": 4_
 DEFAULT_GROUP_ROWS = 1_024
 GROUP_BYTES = 16 << 20
 """A row group is written earlier where so much waits: maps of the input's own resolution are large."""
+PLAIN_ROWS = 128
+"""The numbers of a part of at most so many rows are not compressed: so few hardly shrink, and compressing the two hundred columns of a
+table of maps takes as long as all else about writing it. It will be merged with others."""
 
 
 class PartWriter:
@@ -54,7 +57,7 @@ class PartWriter:
         self._waiting_rows = self._waiting_bytes = 0
         with storage_errors(self._folder):
             self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() and abort()
-        self._writer = pq.ParquetWriter(self._file, schema, **_encoding(table, schema))
+        self._writer: pq.ParquetWriter | None = None
 
     def append(self, rows: pa.Table) -> None:
         """Add rows; they must have the part's schema.
@@ -70,8 +73,7 @@ class PartWriter:
             waiting = pa.concat_tables(self._waiting)
             large = self._waiting_bytes >= GROUP_BYTES
             whole = waiting.num_rows - (0 if large else waiting.num_rows % self._group_rows)
-            with storage_errors(self._folder):
-                self._writer.write_table(waiting.slice(0, whole), row_group_size=self._group_rows)
+            self._write(waiting.slice(0, whole))
             rest = waiting.slice(whole)
             # A slice keeps its parent's buffers alive, so the few rows that wait are copied out of it.
             self._waiting = [rest.take(pa.array(range(rest.num_rows), pa.int64()))] if rest.num_rows else []
@@ -83,10 +85,11 @@ class PartWriter:
         Raises:
             RunStorageError: The disk refuses it.
         """
+        if self._waiting_rows or self._writer is None:
+            self._write(pa.concat_tables(self._waiting) if self._waiting else self.schema.empty_table())
+            self._waiting = []
+        assert self._writer is not None
         with storage_errors(self._folder):
-            if self._waiting_rows:
-                self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=self._group_rows)
-                self._waiting = []
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -96,18 +99,26 @@ class PartWriter:
         self._storage.put(self.table, part, self._temporary)
         return part
 
+    def _write(self, rows: pa.Table) -> None:
+        with storage_errors(self._folder):
+            if self._writer is None:
+                encoding = _encoding(self.table, self.schema, rows.num_rows == self.rows <= PLAIN_ROWS)
+                self._writer = pq.ParquetWriter(self._file, self.schema, **encoding)
+            self._writer.write_table(rows, row_group_size=self._group_rows)
+
     def abort(self) -> None:
         """Leave no trace of the part."""
         with suppress(OSError, pa.ArrowException):
-            self._writer.close()
+            if self._writer is not None:
+                self._writer.close()
         with suppress(OSError):
             self._file.close()
         self._temporary.unlink(missing_ok=True)
         self._storage.delete(self.table, self.name)
 
 
-def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:
-    """Choose how columns are stored: thumbnails are compressed already, floats split by byte compress best."""
+def _encoding(table: str, schema: pa.Schema, plain: bool) -> dict[str, object]:
+    """Choose how columns are stored: thumbnails are compressed already, floats split by byte compress best, few of them not at all."""
     if table == "thumbnails":
         return {"compression": "none", "use_dictionary": False, "write_statistics": False}
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
@@ -119,10 +130,11 @@ def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:
     ]
     # Nothing is sorted by the two hundred numbers of a map: their least and largest would only swell the footers.
     bounded = [f.name for f in schema if not pa.types.is_floating(f.type)]
+    packed = [f.name for f in schema if not plain or f.name not in set(floats)]
     return {
-        "compression": "zstd",
+        "compression": {f.name: "zstd" if f.name in set(packed) else "none" for f in schema},
         "write_statistics": bounded or False,
-        "compression_level": 1,
+        "compression_level": dict.fromkeys(packed, 1),
         "use_dictionary": repeated or False,
         "use_byte_stream_split": floats or False,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -11,6 +12,9 @@ from cache.manifest import Part
 from cache.parts import PartWriter
 from cache.schema import PART_ROWS
 from cache.storage import storage_at
+
+AT_ONCE = 12
+"""Parts that are finished at the same time: about as many as a run has tables."""
 
 
 class PartsWriter:
@@ -51,8 +55,7 @@ class PartsWriter:
 
     def finish(self) -> list[tuple[str, Part]]:
         """Finish every part and let go of them: each with its table (raises RunStorageError)."""
-        for table in list(self._open_parts):
-            self._finish(table)
+        self._finish_all()
         closed, self._closed = self._closed, []
         return closed
 
@@ -64,6 +67,27 @@ class PartsWriter:
         for table, part in self._closed:
             self.storage.delete(table, part.name)
         self._closed.clear()
+
+    def _finish_all(self) -> None:
+        """Finish every part, together: the disk makes many files last in hardly more time than one, and so does an object store.
+
+        Raises:
+            RunStorageError: The disk refuses one of them.
+        """
+        writing = [part for part in self._open_parts.values() if part.rows]
+        for part in self._open_parts.values():
+            if not part.rows:
+                part.abort()
+        self._open_parts.clear()
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            closing = [threads.submit(part.close) for part in writing]
+        for part, closed in zip(writing, closing, strict=True):
+            if closed.exception() is None:
+                self._closed.append((part.table, closed.result()))
+            else:
+                part.abort()
+        for closed in closing:
+            closed.result()
 
     def _finish(self, table: str) -> None:
         part = self._open_parts.pop(table)

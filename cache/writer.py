@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 
@@ -20,6 +21,8 @@ from cache.schema import PART_ROWS
 from cache.shards import PartsWriter
 from cache.storage import OWN_NAME, OWN_TABLE
 
+OPEN_AT_ONCE = 64
+"""Parts that are open at the same time while they are merged."""
 GRACE = timedelta(minutes=1)
 """How long a file that no manifest names any more is kept for readers of an older generation."""
 
@@ -108,8 +111,7 @@ class RunWriter(PartsWriter):
             RunStorageError: The disk refuses; the previous generation stays as it was.
             RunBusyError: Another process has taken over the run.
         """
-        for table in list(self._open_parts):
-            self._finish(table)
+        self._finish_all()
         gone = set(drop)
         for table, ids in (retire or {}).items():
             gone |= self._rewrite_without(table, set(ids))
@@ -176,23 +178,35 @@ class RunWriter(PartsWriter):
         self, table: str, parts: list[Part], moved: dict[str, tuple[str, int]] | None = None
     ) -> dict[str, tuple[str, int]]:
         """Write the rows of parts into new ones; return where the first row of each old part now lies."""
-        paths = self.storage.fetch_all(table, parts)
-        schema = unify([pq.read_schema(path) for path in paths])
         placed: dict[str, tuple[str, int]] = {}
-        for part, path in zip(parts, paths, strict=True):
-            with pq.ParquetFile(path) as file:
-                # A part is never split between two, so that one offset says where all of its rows went.
-                target = self._open_parts.get(table)
-                if target is not None and target.rows + part.rows > PART_ROWS:
-                    self._finish(table)
-                for i in range(file.num_row_groups):
-                    rows = conform(file.read_row_group(i), schema)
-                    rows = point_anew(rows, moved) if moved else rows
-                    name, first = self.append(table, rows, part.key)
-                    placed.setdefault(part.name, (name, first))
-        if table in self._open_parts:
-            self._finish(table)
+        for start in range(0, len(parts), OPEN_AT_ONCE):
+            some = parts[start : start + OPEN_AT_ONCE]
+            with ExitStack() as opened:
+                paths = self.storage.fetch_all(table, some)
+                files = [opened.enter_context(pq.ParquetFile(path)) for path in paths]
+                schema = unify([file.schema_arrow for file in files])
+                for part, file in zip(some, files, strict=True):
+                    placed[part.name] = self._copy(table, part, file, schema, moved)
         return placed
+
+    def _copy(
+        self,
+        table: str,
+        part: Part,
+        file: pq.ParquetFile,
+        schema: pa.Schema,
+        moved: dict[str, tuple[str, int]] | None,
+    ) -> tuple[str, int]:
+        # A part is never split between two, so that one offset says where all of its rows went.
+        target = self._open_parts.get(table)
+        if target is not None and target.rows + part.rows > PART_ROWS:
+            self._finish(table)
+        placed: list[tuple[str, int]] = []
+        for i in range(file.num_row_groups):
+            # Threads pay where columns are long; these are many and short.
+            rows = conform(file.read_row_group(i, use_threads=False), schema)
+            placed.append(self.append(table, point_anew(rows, moved) if moved else rows, part.key))
+        return placed[0] if placed else ("", 0)
 
     def _points_into(self, part: Part, moved: Collection[str]) -> bool:
         path = self.storage.fetch("samples", part)
