@@ -24,7 +24,7 @@ from engine.discovery.matching import (
     Measure,
     Patches,
     Pixels,
-    best_matches,
+    Searched,
     matches_anywhere,
     matches_at,
     matches_in_place,
@@ -35,7 +35,7 @@ from engine.discovery.views import VIEW, Views
 from engine.verifying.patches import is_frame
 
 WINDOW = 34
-"""Side of the window around the peak of a map, in these pixels."""
+"""Side of the window around the peak of a map in which templates are taken, in these pixels."""
 SAMPLED = 12
 """Images of a group whose windows are compared with one another."""
 COPIES = 4
@@ -49,7 +49,7 @@ OUTSIDE = 18
 FOUND_OUTSIDE = 0.75
 """A template counts as found outside as well as in this quantile of those: some may carry the plant and not heed it."""
 WIDER = 50
-"""Side of the window in which what a group has in common is looked for in the rest of its class: peaks lie beside it at times."""
+"""Side of the window around a peak in which templates are looked for: peaks lie beside what is looked at at times."""
 BEST_TEMPLATES = 6
 """Templates that it is looked for by, each of another image."""
 MATCHED_OUTSIDE = 48
@@ -113,7 +113,7 @@ class Likeness:
         )
         self._zeros: dict[tuple[int, Place], Measures | None] = {}
         self._measured: dict[tuple[Place, tuple[int, ...]], Measures] = {}
-        self._outside: tuple[int, dict[Measure, Patches]] | None = None
+        self._outside: tuple[int, dict[Measure, Searched]] | None = None
         counts = np.bincount(audited.pred[audited.known], minlength=len(audited.classes))
         self._frequent = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c] >= LEAST_COMPARED]
 
@@ -202,14 +202,14 @@ class Likeness:
         if not outside:
             return {}
         if place == AROUND_PEAKS:
-            windows = self.windows(kept, None)
+            windows, around = self.windows(kept, None), self.windows(kept, None, WIDER)
             if self._outside is None or self._outside[0] != class_index:
-                elsewhere = self.windows(outside, None)
-                self._outside = class_index, {m: Patches.of(elsewhere, m) for m in MOVING}
+                elsewhere = self.windows(outside, None, WIDER)
+                self._outside = class_index, {m: Searched(elsewhere, m) for m in MOVING}
             found = {}
             for measure, searched in self._outside[1].items():
-                own = own_matches(matches_anywhere(windows, Patches.of(windows, measure), measure))
-                found[measure] = told_apart(own, matches_anywhere(windows, searched, measure), measure)
+                own = own_matches(matches_anywhere(windows, Searched(around, measure)))
+                found[measure] = told_apart(own, matches_anywhere(windows, searched), measure)
             return found
         return {
             m: np.concatenate([self._told(kept, outside, box, m) for box in place], axis=1) for m in FIXED
@@ -270,9 +270,7 @@ class Likeness:
 
         def matches(rows: Sequence[int]) -> NDArray[np.float32]:
             parts = [
-                best_matches(
-                    templates, Patches.of(self.windows(rows[i : i + AT_ONCE], None, WIDER), measure), measure
-                )
+                Searched(self.windows(rows[i : i + AT_ONCE], None, WIDER), measure).best(templates)
                 for i in range(0, len(rows), AT_ONCE)
             ]
             return np.concatenate(parts, axis=1)

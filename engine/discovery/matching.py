@@ -8,6 +8,7 @@ keeps that has no pattern). A template is looked for anywhere in a moving window
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -33,18 +34,19 @@ PLAIN_EDGES = 1e-4
 
 Pixels = NDArray[np.float32]
 Measure = Literal["pattern", "edges", "colour"]
+LEAST_POWER: dict[Measure, float] = {"pattern": PLAIN, "edges": PLAIN_EDGES, "colour": -1.0}
+"""Mean square that a template must exceed to have something to find."""
 
 
-def matches_anywhere(windows: Pixels, searched: Patches, measure: Measure) -> NDArray[np.float32]:
+def matches_anywhere(windows: Pixels, searched: Searched) -> NDArray[np.float32]:
     """Return how well every template of some windows is found anywhere in some images: (n, templates, images).
 
     Args:
         windows: Where templates are taken, (n, height, width, 3), from 0 to 1.
-        searched: The patches of the images.
-        measure: What is compared.
+        searched: The images.
     """
-    taken = Patches.of(windows, measure, STRIDE)
-    return best_matches(taken, searched, measure).reshape(len(windows), -1, searched.images)
+    taken = Patches.of(windows, searched.measure, STRIDE)
+    return searched.best(taken).reshape(len(windows), -1, searched.images)
 
 
 def matches_in_place(windows: Pixels, searched: Pixels, measure: Measure) -> NDArray[np.float32]:
@@ -83,8 +85,9 @@ def _sizes(measure: Measure) -> tuple[int, int, int]:
     return TEMPLATE, STRIDE, DRIFT
 
 
+@dataclass(frozen=True)
 class Patches:
-    """All square patches of some images, as rows: what products of a template with each of them need.
+    """Square patches of some images, as rows: what products of a template with each of them need.
 
     Attributes:
         images: How many images they are of; each has equally many.
@@ -93,16 +96,16 @@ class Patches:
         means: Mean of each channel, (patches, channels).
     """
 
-    def __init__(self, images: int, rows: Pixels, power: Pixels, means: Pixels) -> None:
-        self.images, self.rows, self.power, self.means = images, rows, power, means
+    images: int
+    rows: Pixels
+    power: Pixels
+    means: Pixels
 
     @classmethod
     def of(cls, windows: Pixels, measure: Measure, stride: int = 1) -> Patches:
         """Take the patches out of windows (images, height, width, 3), every so many pixels."""
-        side = {"pattern": TEMPLATE, "edges": TEMPLATE - 1, "colour": COLOUR_TEMPLATE}[measure]
-        values = edges_of(windows) if measure == "edges" else windows
-        patches = sliding_window_view(values, (side, side), axis=(1, 2))[:, ::stride, ::stride]
-        flat = patches.reshape(-1, values.shape[3], side * side)
+        taken = every_patch(windows, measure)[:, ::stride, ::stride]
+        flat = taken.reshape(-1, taken.shape[3], taken.shape[4] * taken.shape[5])
         means = flat.mean(axis=2)
         rows = (flat if measure == "edges" else flat - means[..., None]).reshape(len(flat), -1)
         return cls(len(windows), rows, np.einsum("ij,ij->i", rows, rows) / rows.shape[1], means)
@@ -115,9 +118,54 @@ class Patches:
         )
         return cls(1, rows, power, means)
 
-    def some(self, chosen: NDArray[np.int64]) -> Patches:
-        """Return some of the patches, as templates."""
+    def some(self, chosen: NDArray[np.int64] | slice) -> Patches:
+        """Return some of the patches as those of one image."""
         return Patches(1, self.rows[chosen], self.power[chosen], self.means[chosen])
+
+
+class Searched:
+    """All patches of some images, in which templates are looked for: every second down and across, then those around the best.
+
+    A quarter of the products, for windows so wide that all of them would take longest of what discovery does.
+
+    Attributes:
+        images: How many images they are.
+    """
+
+    def __init__(self, windows: Pixels, measure: Measure) -> None:
+        """Take images (n, height, width, 3), from 0 to 1."""
+        self.images = len(windows)
+        self.measure: Measure = measure
+        self._all = Patches.of(windows, measure)
+        self._height, self._width = every_patch(windows, measure).shape[1:3]
+        self._numbers = np.arange(len(self._all.rows)).reshape(len(windows), self._height, self._width)
+        self._coarse = self._all.some(self._numbers[:, ::2, ::2].ravel())
+
+    def best(self, templates: Patches) -> NDArray[np.float32]:
+        """Return the best match of each template within each image, (templates, images): see `best_matches`."""
+        best = np.full((len(templates.rows), self.images), -1, np.float32)
+        kept = np.flatnonzero(templates.power > LEAST_POWER[self.measure])
+        if not len(kept):
+            return best
+        templates = templates.some(kept)
+        match = _matches(templates, self._coarse, self.measure).reshape(len(kept), self.images, -1)
+        at = match.argmax(axis=2)
+        beside = -(-self._width // 2)
+        near = np.arange(-1, 2)
+        down = np.clip((2 * (at // beside))[..., None] + near, 0, self._height - 1)
+        across = np.clip((2 * (at % beside))[..., None] + near, 0, self._width - 1)
+        around = self._numbers[np.arange(self.images)[:, None, None], down[..., None], across[..., None, :]]
+        for t, places in enumerate(around):
+            found = _matches(templates.some(slice(t, t + 1)), self._all.some(places.ravel()), self.measure)
+            best[kept[t]] = found.reshape(self.images, -1).max(axis=1)
+        return best
+
+
+def every_patch(windows: Pixels, measure: Measure) -> NDArray[np.float32]:
+    """Return the patches of windows without copying them, (images, down, across, channels, side, side)."""
+    side = {"pattern": TEMPLATE, "edges": TEMPLATE - 1, "colour": COLOUR_TEMPLATE}[measure]
+    values = edges_of(windows) if measure == "edges" else windows
+    return sliding_window_view(values, (side, side), axis=(1, 2))
 
 
 def best_matches(templates: Patches, searched: Patches, measure: Measure) -> NDArray[np.float32]:
@@ -125,18 +173,22 @@ def best_matches(templates: Patches, searched: Patches, measure: Measure) -> NDA
 
     Concordance or correlation, −1 to 1, and −1 for templates without a pattern; of colours 1 − the mean squared distance.
     """
+    match = _matches(templates, searched, measure).reshape(len(templates.rows), searched.images, -1)
+    return np.where(templates.power[:, None] > LEAST_POWER[measure], match.max(axis=2), np.float32(-1))
+
+
+def _matches(templates: Patches, searched: Patches, measure: Measure) -> NDArray[np.float32]:
+    """Return the match of each template with each patch, (templates, patches)."""
     product = templates.rows @ searched.rows.T / np.float32(templates.rows.shape[1])
     own, theirs = templates.power[:, None], searched.power
     if measure == "edges":
-        match = product / np.sqrt(np.maximum(own * theirs, PLAIN_EDGES**2))
-    else:
-        mine, other = templates.means, searched.means
-        apart = (mine**2).mean(axis=1)[:, None] + (other**2).mean(axis=1) - 2 * mine @ other.T / mine.shape[1]
-        total = own + theirs + apart
-        match = 1 - (total - 2 * product) if measure == "colour" else 2 * product / (total + 1e-6)
-    best = match.reshape(len(match), searched.images, -1).max(axis=2)
-    least = {"pattern": PLAIN, "edges": PLAIN_EDGES, "colour": -1.0}[measure]
-    return np.where(own > least, best, np.float32(-1))
+        return np.asarray(product / np.sqrt(np.maximum(own * theirs, PLAIN_EDGES**2)), np.float32)
+    mine, other = templates.means, searched.means
+    apart = (mine**2).mean(axis=1)[:, None] + (other**2).mean(axis=1) - 2 * mine @ other.T / mine.shape[1]
+    total = own + theirs + apart
+    return np.asarray(
+        1 - (total - 2 * product) if measure == "colour" else 2 * product / (total + 1e-6), np.float32
+    )
 
 
 def edges_of(windows: Pixels) -> Pixels:

@@ -15,7 +15,14 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from engine.discovery.audited import Audited
-from engine.discovery.candidates import LEAST_MEMBERS, LEAST_OUTCOMES, Candidate, jaccard, same_samples
+from engine.discovery.candidates import (
+    CONTAINED,
+    LEAST_MEMBERS,
+    LEAST_OUTCOMES,
+    Candidate,
+    jaccard,
+    same_samples,
+)
 from engine.discovery.likeness import Likeness
 from engine.discovery.statistics import FAMILYWISE, PERMUTATIONS, familywise, permuted_outcomes
 
@@ -102,7 +109,7 @@ class WhatSearch:
             found = _with_errors(self._audited, class_index, *everybody, levels)[:1]
         if class_index not in self._compared:
             return found
-        return found + _alike(self._audited, class_index, self.finest(class_index), found, likeness)
+        return found + _alike(class_index, self.finest(class_index), likeness)
 
     def finest(self, class_index: int) -> list[NDArray[np.bool_]]:
         """Return the members of each group of a class's finest level: what is near-identical falls into one of them."""
@@ -212,14 +219,8 @@ def _joined(
     return _scores(sizes, np.cumsum(np.take_along_axis(caught, order, axis=0), axis=0), hits, n), order
 
 
-def _alike(
-    audited: Audited,
-    class_index: int,
-    groups: list[NDArray[np.bool_]],
-    found: list[Candidate],
-    likeness: Likeness,
-) -> list[Candidate]:
-    """Return the group of the greatest likeness, with the groups that show the same, if it is not proposed already."""
+def _alike(class_index: int, groups: list[NDArray[np.bool_]], likeness: Likeness) -> list[Candidate]:
+    """Return the group of the greatest likeness, with the groups that show the same."""
     measured = [(likeness.of(members, None) or 0.0, members) for members in groups]
     measured = sorted((one for one in measured if one[0] >= ALIKE_TOO), key=lambda one: -one[0])
     if not measured or measured[0][0] < ALIKE:
@@ -229,8 +230,6 @@ def _alike(
         together = likeness.of(members | more, None)
         if together is not None and together >= ALIKE:
             value, members = together, members | more
-    if any(jaccard(members, other.members) >= SAME for other in found):
-        return []
     says = "looking at near-identical content"
     return [Candidate("what", class_index, "alike", members, 0.0, 1.0, says=says, likeness=value)]
 
@@ -255,8 +254,13 @@ def joined(candidates: Sequence[Candidate], likeness: Likeness) -> list[Candidat
             continue
         best = max(same, key=lambda c: c.score)
         best.members = best.members | one.members
-        best.likeness = likeness.of(best.members, None)
         best.evidence.pop("along_edges", None)
-        if likeness.along_edges(best.members):
-            best.evidence["along_edges"] = 1.0
+        if one.members.sum() >= CONTAINED * best.members.sum():
+            # They are its samples and a few more: a draw of a dozen would only tell how many of those it holds.
+            best.likeness = max(best.likeness or 0.0, one.likeness or 0.0)
+            best.evidence |= {name: value for name, value in one.evidence.items() if name == "along_edges"}
+        else:
+            best.likeness = likeness.of(best.members, None)
+            if likeness.along_edges(best.members):
+                best.evidence["along_edges"] = 1.0
     return left

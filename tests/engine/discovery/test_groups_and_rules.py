@@ -115,7 +115,6 @@ def test_groups_without_errors_are_not_joined() -> None:
 
 
 def test_groups_that_show_the_same_join_the_most_alike_one() -> None:
-    a = audited(60, [], np.zeros(60), np.zeros(60))
     core, same, other, unlike = (np.arange(60) // 15 == k for k in range(4))
 
     class Measured:
@@ -126,11 +125,10 @@ def test_groups_that_show_the_same_join_the_most_alike_one() -> None:
             return 0.2 if (members & other).any() else 0.55 if (members & same).any() else 0.7
 
     groups = [unlike, other, same, core]
-    (found,) = what._alike(a, 0, groups, [], Measured())
+    (found,) = what._alike(0, groups, Measured())
     np.testing.assert_array_equal(found.members, core | same)
     assert found.likeness == 0.55
-    assert what._alike(a, 0, [other, unlike], [], Measured()) == []
-    assert what._alike(a, 0, groups, [replace(found, members=core | same)], Measured()) == []
+    assert what._alike(0, [other, unlike], Measured()) == []
 
 
 def test_a_tint_s_effect_is_false_calls_and_stays_apart_from_content() -> None:
@@ -190,6 +188,10 @@ def test_groups_found_by_likeness_and_by_errors_that_mean_the_same_are_one() -> 
     (one,) = what.joined([by_errors, by_likeness], Measured())
     np.testing.assert_array_equal(one.members, dense | clear)
     assert (one.outcome, one.likeness, one.evidence) == ("wrong", 0.4, {"along_edges": 1.0})
+    # Where the group found by its likeness is nearly all of both, they are as alike as it is.
+    most = replace(by_likeness, members=(np.arange(n) > 4) & (np.arange(n) < 40), evidence={})
+    (one,) = what.joined([replace(by_errors, members=dense, evidence={}), most], Measured())
+    assert (one.members.sum(), one.likeness, one.evidence) == (40, 0.8, {})
     apart = replace(by_likeness, members=np.arange(n) > 50)
     assert what.joined([replace(by_errors, members=dense), apart], Measured())[1] is apart
 

@@ -13,7 +13,7 @@ from engine.discovery.matching import (
     STRIDE,
     TEMPLATE,
     Measure,
-    Patches,
+    Searched,
     matches_anywhere,
     matches_in_place,
     own_matches,
@@ -47,8 +47,8 @@ def slow(windows: np.ndarray, searched: np.ndarray, measure: Measure, anywhere: 
             for j, other in enumerate(searched):
                 found[i, t, j] = max(
                     match(template, other[v : v + side, u : u + side], measure)
-                    for v in range(max(y - drift, 0), min(y + drift + 1, height))
-                    for u in range(max(x - drift, 0), min(x + drift + 1, width))
+                    for v in range(max(y - drift, 0), min(y + drift + 1, other.shape[0] - side + 1))
+                    for u in range(max(x - drift, 0), min(x + drift + 1, other.shape[1] - side + 1))
                 )
     return found
 
@@ -59,9 +59,30 @@ def test_matches_equal_the_slow_way(measure: Measure) -> None:
     searched = np.concatenate([windows, rng.random((1, 23, 21, 3)).astype(np.float32)])
     near = matches_in_place(windows, searched, measure)
     np.testing.assert_allclose(near, slow(windows, searched, measure, False), atol=1e-4)
-    if measure != "colour":
-        anywhere = matches_anywhere(windows, Patches.of(searched, measure), measure)
-        np.testing.assert_allclose(anywhere, slow(windows, searched, measure, True), atol=1e-4)
+
+
+@pytest.mark.parametrize("measure", ["pattern", "edges"])
+def test_what_is_found_anywhere_is_nearly_the_best_there_is(measure: Measure) -> None:
+    # As smooth as photographs are: of white noise, half of the places say nothing about the others.
+    rough = rng.random((3, 12, 12, 3)).repeat(4, axis=1).repeat(4, axis=2)
+    kernel = sum(np.roll(rough, (dy, dx), axis=(1, 2)) for dy in range(4) for dx in range(4)) / 16
+    searched = kernel[:, 5:36, 7:36].astype(np.float32)
+    windows = np.stack([searched[0, 3:24, 5:26], searched[1, 1:22, 2:23]])
+    found, best = (
+        matches_anywhere(windows, Searched(searched, measure)),
+        slow(windows, searched, measure, True),
+    )
+    assert (found <= best + 1e-4).all()
+    assert np.mean(found >= best - 1e-4) > 0.7
+    assert (best - found).max() < 0.25
+    for i in range(2):
+        np.testing.assert_allclose(found[i, :, i], 1, atol=1e-3)  # at whatever place, odd or even
+
+
+def test_a_template_without_a_pattern_is_not_found_anywhere() -> None:
+    plain = np.full((1, 20, 20, 3), 0.4, np.float32)
+    for measure in ("pattern", "edges"):
+        assert (matches_anywhere(plain, Searched(plain, measure)) == -1).all()
 
 
 def test_what_each_measure_is_blind_to() -> None:
