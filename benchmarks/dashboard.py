@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 
 from playwright.async_api import Browser, Page, async_playwright
 
+from benchmarks import empty_page
 from benchmarks.clicker import click_about
 from benchmarks.make_run import make_run
 from cache.catalog import Catalog
@@ -298,6 +299,11 @@ async def measure(base: str, run: Path, memory: Callable[[], float], only: set[s
             say(
                 Bar(f"{PEOPLE} people clicking, median", statistics.median(together), 3_000),
                 Bar(f"{PEOPLE} people clicking, 95th percentile", percentile(together, 0.95), 3_000),
+            )
+            least = await empty_page.clicks(browser, PEOPLE, settled)
+            say(
+                Bar(f"{PEOPLE} people on an empty page, median", statistics.median(least), 3_000),
+                Bar(f"{PEOPLE} people on an empty page, 95th percentile", percentile(least, 0.95), 3_000),
             )
         if wanted("others"):
             took, others = await among_others(browser, base, run)

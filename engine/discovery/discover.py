@@ -36,6 +36,8 @@ from engine.discovery.who import find_who
 
 NEARLY_ALL = 0.9
 """A rule that holds for this share of a group is told with it."""
+MOSTLY_SHOWN = 0.5
+"""Moving content found by its likeness alone consists of what shows the same, where that is this part of the group."""
 BESIDE = 0.6
 """Groups with this share of their attention outside the known object look beside it."""
 Progress = Callable[[int, int, str], None]
@@ -136,8 +138,13 @@ def _complete(
         # A fixed place: what is compared there must be as alike as in a box.
         candidate.evidence["along_edges"] = 1.0
     if candidate.kind == "what" and (candidate.likeness or 0.0) >= ALIKE:
-        # Groups are formed by features: what shows the same content may have fallen into another one.
-        candidate.members = candidate.members | likeness.showing_the_same(candidate.members)
+        # Groups are formed by features: what shows the same content may have fallen into another one, and other content into these.
+        shown = likeness.showing_the_same(candidate.members)
+        moves = candidate.outcome == "alike" and "along_edges" not in candidate.evidence
+        if moves and (shown & candidate.members).sum() >= MOSTLY_SHOWN * candidate.members.sum():
+            candidate.members = shown
+        else:
+            candidate.members = candidate.members | shown
 
 
 def _members_of_region(catalog: Catalog, audited: Audited, candidate: Candidate) -> NDArray[np.bool_]:
