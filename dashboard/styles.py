@@ -72,8 +72,14 @@ _RULES = f"""
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {{ color: inherit; }}
 [data-testid="stCaptionContainer"] {{ opacity: .68; }}
 .st-key-sentence {{ min-height: 2.6rem; }}
-/* What is being computed anew fades at one stroke: a second of fading is sixty pictures of the page, which ten people at once feel. */
-[data-testid="stElementContainer"][data-stale="true"] {{ transition-duration: 1ms !important; }}
+/* While something is computed anew, a line along the top says so, and pictures that are no longer what the page says are faded at one stroke.
+   Streamlit fades all ninety elements there and back, frame by frame, and lets its sign of running lie over the page's own buttons. */
+[data-testid="stElementContainer"][data-stale="true"] {{ opacity: 1 !important; transition: none !important; }}
+[data-testid="stElementContainer"][data-stale="true"]:is(.st-key-gallery, .st-key-map_selection, .st-key-contact_sheet, .st-key-region_gallery, .st-key-sample_nearest) {{ opacity: .33 !important; transition: opacity 1ms linear .5s !important; }}
+[data-testid="stStatusWidget"] {{ transition: none !important; position: fixed; right: 1.2rem; bottom: 1rem; padding: .2rem .7rem; border-radius: 999px; background: Canvas;
+  border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 4px 16px rgba(0, 0, 0, .18); }}
+.stApp::after {{ content: ""; position: fixed; inset: 0 0 auto; height: 3px; background: {PALETTE.accent}; visibility: hidden; z-index: 1000000; pointer-events: none; }}
+.stApp[data-test-script-state="running"]::after {{ visibility: visible; transition: visibility 1ms linear .4s; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
 .stAppHeader div, .stAppHeader header {{ pointer-events: none; }}
 .stAppHeader button, .stAppHeader a, .stAppHeader [data-testid="stStatusWidget"] {{ pointer-events: auto; }}
