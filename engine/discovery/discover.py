@@ -139,12 +139,12 @@ def _complete(
         candidate.evidence["along_edges"] = 1.0
     if candidate.kind == "what" and (candidate.likeness or 0.0) >= ALIKE:
         # Groups are formed by features: what shows the same content may have fallen into another one, and other content into these.
-        shown = likeness.showing_the_same(candidate.members)
+        same = likeness.showing_the_same(candidate.members)
         moves = candidate.outcome == "alike" and "along_edges" not in candidate.evidence
-        if moves and (shown & candidate.members).sum() >= MOSTLY_SHOWN * candidate.members.sum():
-            candidate.members = shown
+        if moves and (same & candidate.members).sum() >= MOSTLY_SHOWN * candidate.members.sum():
+            candidate.members = same
         else:
-            candidate.members = candidate.members | shown
+            candidate.members = candidate.members | same
 
 
 def _members_of_region(catalog: Catalog, audited: Audited, candidate: Candidate) -> NDArray[np.bool_]:
