@@ -22,7 +22,7 @@ from dashboard.field_help import field_help
 from dashboard.filter_bar import filter_bar, nothing_selected
 from dashboard.filter_fields import numbers
 from dashboard.likeness import likeness_of_url
-from dashboard.notices import notices_of_run
+from dashboard.notices import notices_of_run, told
 from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles
 from dashboard.review_selection import review_all
 from dashboard.reviewing import drawn
@@ -85,16 +85,23 @@ def show() -> None:
         sections_view(context, by, number)
         _pages(number, pages, f"{number_text(sections)} groups")
     else:
-        pages = math.ceil(total / size)
-        number = page_of_url(pages)
-        if view == "table":
-            table_view(context, number, size)
-        else:
-            gallery_view(context, number, size, pages)
-        first = (number - 1) * size + 1
-        last = min(first + size - 1, total)
-        _pages(number, pages, f"{number_text(first)}–{number_text(last)} of {number_text(total)}")
+        _paged(context, view, total, size)
     notices_of_run(context.manifest)
+
+
+@st.fragment
+@told()
+def _paged(context: PageContext, view: str, total: int, size: int) -> None:
+    """Draw one page of the selection and the way to the others: turning it leaves the rest of Browse as it is."""
+    pages = math.ceil(total / size)
+    number = page_of_url(pages)
+    if view == "table":
+        table_view(context, number, size)
+    else:
+        gallery_view(context, number, size, pages)
+    first = (number - 1) * size + 1
+    last = min(first + size - 1, total)
+    _pages(number, pages, f"{number_text(first)}–{number_text(last)} of {number_text(total)}")
 
 
 def _views(view: str) -> None:
