@@ -130,11 +130,16 @@ def _encoding(table: str, schema: pa.Schema, plain: bool) -> dict[str, object]:
     ]
     # Nothing is sorted by the two hundred numbers of a map: their least and largest would only swell the footers.
     bounded = [f.name for f in schema if not pa.types.is_floating(f.type)]
-    packed = [f.name for f in schema if not plain or f.name not in set(floats)]
-    return {
-        "compression": {f.name: "zstd" if f.name in set(packed) else "none" for f in schema},
+    encoding: dict[str, object] = {
+        "compression": "zstd",
+        "compression_level": 1,
         "write_statistics": bounded or False,
-        "compression_level": dict.fromkeys(packed, 1),
         "use_dictionary": repeated or False,
         "use_byte_stream_split": floats or False,
     }
+    if plain:  # columns that are not named here, such as lists, are left uncompressed as well
+        return encoding | {
+            "compression": dict.fromkeys(bounded, "zstd"),
+            "compression_level": dict.fromkeys(bounded, 1),
+        }
+    return encoding

@@ -136,7 +136,8 @@ def _holds(audited: Audited, rule: Candidate, one: Merged) -> bool:
         return False
     share = (rule.members & best.members).sum() / best.members.sum()
     usual = rule.members.sum() / (audited.pred == best.class_index).sum()
-    return bool(share >= CONTAINED and share - usual >= BEYOND_THE_CLASS * (1 - usual))
+    # A value that all of the class have tells nothing of a part of it.
+    return bool(usual < 1 and share >= CONTAINED and share - usual >= BEYOND_THE_CLASS * (1 - usual))
 
 
 def _a_part(audited: Audited, region: Candidate, candidates: Sequence[Candidate]) -> bool:

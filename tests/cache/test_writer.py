@@ -10,6 +10,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,7 @@ from cache import disk
 from cache.compaction import MANY_SMALL
 from cache.errors import RunBusyError, RunDamagedError, RunNotFoundError, RunSchemaError, RunStorageError
 from cache.manifest import Manifest
-from cache.parts import PartWriter
+from cache.parts import PLAIN_ROWS, PartWriter
 from cache.run import Run, find_runs
 from cache.schema import PART_ROWS, SAMPLE_COLUMNS, THUMBNAIL_COLUMNS, THUMBNAIL_GROUP_ROWS, arrow_schema
 from cache.writer import RunWriter
@@ -430,6 +431,23 @@ def test_an_empty_part_is_never_written(tmp_path: Path) -> None:
         writer.append("samples", sample_rows(range(0), "p"))
         writer.publish()
         assert writer.manifest.parts == {}
+
+
+def test_all_columns_are_compressed_but_those_of_few_rows(tmp_path: Path) -> None:
+    values = pa.array(np.zeros(4 * 200), pa.float32())
+    rows = pa.table({
+        "name": [f"{i}" for i in range(200)], "value": values[:200],
+        "list": pa.FixedSizeListArray.from_arrays(values, 4),
+    })  # fmt: skip
+
+    def compressed(count: int) -> list[bool]:
+        writer = PartWriter(tmp_path, "embeddings", rows.schema)
+        writer.append(rows.slice(0, count))
+        group = pq.read_metadata(tmp_path / "embeddings" / writer.close().name).row_group(0)
+        return [group.column(i).compression == "ZSTD" for i in range(3)]
+
+    assert compressed(200) == [True, True, True]
+    assert compressed(PLAIN_ROWS) == [True, False, False]
 
 
 def test_part_writer_hands_rows_on_and_keeps_the_rest(tmp_path: Path) -> None:

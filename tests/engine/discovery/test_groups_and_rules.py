@@ -299,6 +299,12 @@ def test_a_named_value_speaks_for_the_findings_that_it_holds_together() -> None:
     # What has snow less often than its class is something else, and so is a region.
     usual = Candidate("what", 0, "wrong", (np.arange(n) >= 300) & (np.arange(n) % 5 < 4), 5.0, 0.01)
     assert {id(one.best) for one in merge(a, [maps, group, named, usual])} == {id(named), id(usual)}
+    everywhere = replace(named, members=np.ones(n, bool), score=0.1)
+    apart = [replace(maps, members=np.arange(n) < 150), replace(group, members=np.arange(n) >= 350)]
+    found = merge(a, [*apart, everywhere])
+    assert {id(one.best) for one in found} == {id(one) for one in apart}, (
+        "what all of the class have holds none of it together"
+    )
     region = replace(maps, kind="where", box=(0, 0, 0.5, 0.2), evidence={})
     assert {id(one.best) for one in merge(a, [region, group, named])} == {id(region), id(group)}
 
