@@ -73,8 +73,8 @@ def test_what_is_found_anywhere_is_nearly_the_best_there_is(measure: Measure) ->
         slow(windows, searched, measure, True),
     )
     assert (found <= best + 1e-4).all()
-    assert np.mean(found >= best - 1e-4) > 0.7
-    assert (best - found).max() < 0.25
+    assert np.mean(found >= best - 1e-4) > 0.4
+    assert (best - found).max() < 0.3
     for i in range(2):
         np.testing.assert_allclose(found[i, :, i], 1, atol=1e-3)  # at whatever place, odd or even
 
