@@ -16,7 +16,6 @@ from dashboard.components.gallery import Group
 from dashboard.data import ask
 from dashboard.filter_fields import numbers
 from dashboard.likeness import likeness_param
-from dashboard.notices import told
 from dashboard.ordering import kept_params, percent_text, sort_of_url, value_text
 from dashboard.review_selection import selected_bar, tagging
 from dashboard.session import (
@@ -42,8 +41,6 @@ def grouping_of_url(context: PageContext) -> str | None:
     return by if by in groupings(context.manifest) else None
 
 
-@st.fragment
-@told()
 def gallery_view(context: PageContext, number: int, size: int, pages: int) -> None:
     """Draw one page of the selection.
 
@@ -79,8 +76,6 @@ def section_pages(context: PageContext, by: str) -> tuple[int, int]:
     return total, math.ceil(total / SECTIONS)
 
 
-@st.fragment
-@told()
 def sections_view(context: PageContext, by: str, number: int) -> None:
     """Draw one page of the selection's sections, each with its name, count, error rate and first row.
 

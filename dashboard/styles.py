@@ -78,6 +78,8 @@ _RULES = f"""
 [data-testid="stElementContainer"][data-stale="true"]:is(.st-key-gallery, .st-key-map_selection, .st-key-contact_sheet, .st-key-region_gallery, .st-key-sample_nearest) {{ opacity: .33 !important; transition: opacity 1ms linear .5s !important; }}
 [data-testid="stStatusWidget"] {{ transition: none !important; position: fixed; right: 1.2rem; bottom: 1rem; padding: .2rem .7rem; border-radius: 999px; background: Canvas;
   border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 4px 16px rgba(0, 0, 0, .18); }}
+/* Its picture is another one ten times a second, which has the page painted anew each time. */
+[data-testid="stStatusWidgetRunningIcon"] {{ display: none !important; }}
 .stApp::after {{ content: ""; position: fixed; inset: 0 0 auto; height: 3px; background: {PALETTE.accent}; visibility: hidden; z-index: 1000000; pointer-events: none; }}
 .stApp[data-test-script-state="running"]::after {{ visibility: visible; transition: visibility 1ms linear .4s; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}

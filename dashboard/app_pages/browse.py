@@ -80,13 +80,20 @@ def show() -> None:
     if view == "map":
         map_view(context)
     elif view == "gallery" and by is not None:
-        sections, pages = section_pages(context, by)
-        number = page_of_url(pages)
-        sections_view(context, by, number)
-        _pages(number, pages, f"{number_text(sections)} groups")
+        _grouped(context, by)
     else:
         _paged(context, view, total, size)
     notices_of_run(context.manifest)
+
+
+@st.fragment
+@told()
+def _grouped(context: PageContext, by: str) -> None:
+    """Draw one page of the selection's groups and the way to the others, by themselves as `_paged`."""
+    sections, pages = section_pages(context, by)
+    number = page_of_url(pages)
+    sections_view(context, by, number)
+    _pages(number, pages, f"{number_text(sections)} groups")
 
 
 @st.fragment

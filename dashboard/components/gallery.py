@@ -332,8 +332,9 @@ class Gallery:
             on_more_change=lambda: self._all(st.session_state[key].get("more")),
             on_turn_change=lambda: self._turn(st.session_state[key].get("turn")),
         )
-        if any(result.get(name) is not None for name in ("similar", "more", "turn")):
-            st.rerun()  # the address is another one now, and the whole page follows it
+        # The address is another one now. Turning the page concerns those alone who draw the gallery, and they have read it anew.
+        if any(result.get(name) is not None for name in ("similar", "more")):
+            st.rerun()
         opened = result.get("open")
         return str(opened) if opened else None
 

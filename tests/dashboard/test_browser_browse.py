@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -139,6 +140,32 @@ def test_pages_turn_from_the_keyboard(browser_page: Page, served: str, catalog: 
     page.keyboard.press("PageDown")
     wait_for_param(page, "page", "2")
     expect(page.locator(".tile:focus")).to_have_attribute("data-id", order[24])
+
+
+def test_turning_a_page_draws_the_gallery_alone(browser_page: Page, served: str) -> None:
+    page = browser_page
+    received: list[str | bytes] = []
+
+    def note(frame: str | bytes) -> None:
+        received.append(frame)
+
+    page.on("websocket", lambda socket: socket.on("framereceived", note))
+    browse(page, served, per_page="24")
+    settle(page)
+    whole = len(received)
+
+    def turn(act: Callable[[], None], number: str | None) -> int:
+        received.clear()
+        act()
+        wait_for_param(page, "page", number)
+        settle(page)
+        return len(received)
+
+    page.locator(".tile").first.focus()
+    by_key = turn(lambda: page.keyboard.press("PageDown"), "2")
+    next_page = page.locator(".st-key-pages").get_by_role("button", name="Next page")
+    by_button = turn(next_page.click, "3")
+    assert 0 < by_key < whole / 3 and 0 < by_button < whole / 3
 
 
 def test_tiles_are_selected_one_by_one_and_all_at_once(browser_page: Page, served: str) -> None:
