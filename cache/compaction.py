@@ -10,7 +10,7 @@ from cache.schema import PART_ROWS
 MANY_SMALL = 8
 """So many small parts are merged even where they do not fill one."""
 SMALL_ROWS = PART_ROWS // 2
-"""Parts below this many rows are small: they are merged as soon as together they fill a part."""
+"""Parts below this many rows are small: they are merged as soon as together they fill a whole one."""
 
 
 def unify(schemas: list[pa.Schema]) -> pa.Schema:
@@ -36,7 +36,7 @@ def mergeable(parts: list[Part]) -> list[list[Part]]:
     groups: list[list[Part]] = []
     for key in sorted({part.key for part in parts}):
         small = [part for part in parts if part.key == key and part.rows < SMALL_ROWS]
-        if len(small) > 1 and (sum(part.rows for part in small) >= SMALL_ROWS or len(small) >= MANY_SMALL):
+        if len(small) > 1 and (sum(part.rows for part in small) >= PART_ROWS or len(small) >= MANY_SMALL):
             groups.append(small)
     return groups
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import pyarrow as pa
@@ -20,9 +21,6 @@ GROUP_ROWS = {"thumbnails": THUMBNAIL_GROUP_ROWS, "samples": 4_096, "errors": 4_
 DEFAULT_GROUP_ROWS = 1_024
 GROUP_BYTES = 16 << 20
 """A row group is written earlier where so much waits: maps of the input's own resolution are large."""
-PLAIN_ROWS = 128
-"""The numbers of a part of at most so many rows are not compressed: so few hardly shrink, and compressing the two hundred columns of a
-table of maps takes as long as all else about writing it. It will be merged with others."""
 
 
 class PartWriter:
@@ -55,8 +53,7 @@ class PartWriter:
         self._group_rows = GROUP_ROWS.get(table, DEFAULT_GROUP_ROWS)
         self._waiting: list[pa.Table] = []
         self._waiting_rows = self._waiting_bytes = 0
-        with storage_errors(self._folder):
-            self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() and abort()
+        self._file: BinaryIO | None = None
         self._writer: pq.ParquetWriter | None = None
 
     def append(self, rows: pa.Table) -> None:
@@ -89,6 +86,7 @@ class PartWriter:
             self._write(pa.concat_tables(self._waiting) if self._waiting else self.schema.empty_table())
             self._waiting = []
         assert self._writer is not None
+        assert self._file is not None
         with storage_errors(self._folder):
             self._writer.close()
             self._file.flush()
@@ -102,12 +100,20 @@ class PartWriter:
     def _write(self, rows: pa.Table) -> None:
         with storage_errors(self._folder):
             if self._writer is None:
-                encoding = _encoding(self.table, self.schema, rows.num_rows == self.rows <= PLAIN_ROWS)
-                self._writer = pq.ParquetWriter(self._file, self.schema, **encoding)
+                self._file = open(self._temporary, "wb")  # noqa: SIM115 - closed by close() and abort()
+                self._writer = pq.ParquetWriter(self._file, self.schema, **_encoding(self.table, self.schema))
             self._writer.write_table(rows, row_group_size=self._group_rows)
+
+    def unwritten(self) -> pa.Table | None:
+        """Return the rows as long as none of them has been handed on to disk; None afterwards."""
+        if self._writer is not None:
+            return None
+        return pa.concat_tables(self._waiting) if self._waiting else self.schema.empty_table()
 
     def abort(self) -> None:
         """Leave no trace of the part."""
+        if self._file is None:
+            return
         with suppress(OSError, pa.ArrowException):
             if self._writer is not None:
                 self._writer.close()
@@ -117,8 +123,8 @@ class PartWriter:
         self._storage.delete(self.table, self.name)
 
 
-def _encoding(table: str, schema: pa.Schema, plain: bool) -> dict[str, object]:
-    """Choose how columns are stored: thumbnails are compressed already, floats split by byte compress best, few of them not at all."""
+def _encoding(table: str, schema: pa.Schema) -> dict[str, object]:
+    """Choose how columns are stored: thumbnails are compressed already, floats split by byte compress best."""
     if table == "thumbnails":
         return {"compression": "none", "use_dictionary": False, "write_statistics": False}
     floats = [f.name for f in schema if pa.types.is_floating(f.type)]
@@ -130,16 +136,10 @@ def _encoding(table: str, schema: pa.Schema, plain: bool) -> dict[str, object]:
     ]
     # Nothing is sorted by the two hundred numbers of a map: their least and largest would only swell the footers.
     bounded = [f.name for f in schema if not pa.types.is_floating(f.type)]
-    encoding: dict[str, object] = {
+    return {
         "compression": "zstd",
         "compression_level": 1,
         "write_statistics": bounded or False,
         "use_dictionary": repeated or False,
         "use_byte_stream_split": floats or False,
     }
-    if plain:  # columns that are not named here, such as lists, are left uncompressed as well
-        return encoding | {
-            "compression": dict.fromkeys(bounded, "zstd"),
-            "compression_level": dict.fromkeys(bounded, 1),
-        }
-    return encoding

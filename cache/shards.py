@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -15,6 +16,34 @@ from cache.storage import storage_at
 
 AT_ONCE = 12
 """Parts that are finished at the same time: about as many as a run has tables."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Rows of a table that no part holds yet.
+
+    Attributes:
+        table: The table.
+        key: Key of the parameters that they were computed with.
+        name: What other rows that are sent along call the part in which they would have been.
+        rows: They.
+    """
+
+    table: str
+    key: str
+    name: str
+    rows: pa.Table
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel as one buffer: pickling two hundred columns one by one takes ten times as long."""
+        out = pa.BufferOutputStream()
+        with pa.ipc.new_stream(out, self.rows.schema) as stream:
+            stream.write_table(self.rows.combine_chunks())
+        return _arrived, (self.table, self.key, self.name, out.getvalue().to_pybytes())
+
+
+def _arrived(table: str, key: str, name: str, rows: bytes) -> Sent:
+    return Sent(table, key, name, pa.ipc.open_stream(rows).read_all())
 
 
 class PartsWriter:
@@ -103,6 +132,14 @@ class PartsWriter:
 
 class ShardWriter(PartsWriter):
     """Writes parts beside the run's own writer, in any process that reaches the run's place."""
+
+    def send(self, below: int) -> list[Sent]:
+        """Let go of all rows where every table has fewer than so many and none is on disk; else return nothing."""
+        held = [(part, part.unwritten()) for part in self._open_parts.values()]
+        if self._closed or any(rows is None or rows.num_rows >= below for _, rows in held):
+            return []
+        self._open_parts.clear()
+        return [Sent(part.table, part.key, part.name, rows) for part, rows in held if rows is not None]
 
     def redirect(self, rows: pa.Table) -> pa.Table:
         """Return rows of `samples` as they are: whoever adopts them knows where thumbnails went meanwhile."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -18,7 +18,7 @@ from cache.locations import Url
 from cache.manifest import Manifest, Part, now
 from cache.run import Run
 from cache.schema import PART_ROWS
-from cache.shards import PartsWriter
+from cache.shards import PartsWriter, Sent
 from cache.storage import OWN_NAME, OWN_TABLE
 
 OPEN_AT_ONCE = 64
@@ -96,6 +96,16 @@ class RunWriter(PartsWriter):
             self.storage.delete(table, part.name)
         else:
             self._closed.append((table, part))
+
+    def adopt_rows(self, sent: Sequence[Sent]) -> None:
+        """Write rows that another process sent; they count once `publish` has returned (raises RunStorageError)."""
+        placed: dict[str, tuple[str, int]] = {}
+        # Rows of `samples` say where thumbnails lie, which is known when those are written.
+        for one in sorted(sent, key=lambda one: one.table == "samples"):
+            rows = one.rows
+            if one.table == "samples":
+                rows = self.redirect(point_anew(rows, placed))
+            placed[one.name] = self.append(one.table, rows, one.key)
 
     def publish(
         self, retire: dict[str, Collection[str]] | None = None, drop: Collection[tuple[str, str]] = ()

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import streamlit as st
-
 from cache import queries
 from cache.errors import FilterError
 from cache.sections import Section, condition_of, groupings, section_title, sections

@@ -66,6 +66,7 @@ class Hand:
         self._cores = cores
         self._board = board
         self._explainer: ShardExplainer | None = None
+        self._stopped = -1
 
     def begin(self, sent: bytes | None = None) -> Ready | OtherNetworkError | GazelakeError:
         """Load the network; where that is not possible, return why."""
@@ -89,14 +90,15 @@ class Hand:
             return granted
 
         try:
-            return self._explainer.explain(shard, round_, seconds, halvings, claim)
+            return self._explainer.explain(
+                shard, round_, seconds, halvings, claim, lambda: attempt <= self._stopped
+            )
         except GazelakeError as error:
             return error
 
-    def stop(self) -> None:
-        """Finish the batch and no more."""
-        if self._explainer is not None:
-            self._explainer.stopping = True
+    def stop(self, attempt: int) -> None:
+        """Finish this attempt's batch and no more of it; an attempt that comes later is none of its business."""
+        self._stopped = max(self._stopped, attempt)
 
 
 def packed_network(model: LoadedModel) -> bytes:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -42,19 +41,23 @@ except ImportError as error:
         "--executor ray needs the package ray: install it with `pip install -r requirements-ray.txt`."
     ) from error
 
+from engine.executors.ray_cluster import connect
+
 ATTEMPTS = 3
 """A shard that so many workers failed on is given up until the next command."""
-PIECES = 4
+PIECES = 8
 """A shard that failed is tried again in so many pieces: what makes it fail is named the more closely."""
 LARGEST_SHARD = 2_048
+SEND_BELOW = 128
+"""A shard of fewer rows a table is handed in as rows: eleven files of it, to be merged with others, would cost more than all else."""
+WORTH_SHARING = 4
+"""A worker that has so many batches left hands back what it has not begun, once another has nothing to do."""
 LOOK_SECONDS = 0.2
 TELL_SECONDS = 1.0
 STOP_SECONDS = 60.0
 """How long workers have to finish their batches after Ctrl-C; a second one ends them at once."""
 ROOM_SECONDS = 300.0
 """How long to wait for a first worker to start."""
-OBJECT_STORE = 200 << 20
-"""Bytes of Ray's object store where a cluster is started here: only records and reports go through it."""
 
 
 @dataclass
@@ -76,6 +79,7 @@ class _Member:
     sent: bool = False
     task: _Task | None = None
     attempt: int = -1
+    asked: bool = False
 
 
 class RayExecutor:
@@ -117,7 +121,7 @@ class RayExecutor:
         self._board: Any = None
 
     def __enter__(self) -> RayExecutor:
-        self._connected = _connect(self.plan.config.address)
+        self._connected = connect(self.plan.config.address)
         try:
             self._gather()
         except BaseException:
@@ -164,9 +168,12 @@ class RayExecutor:
             )
             for member in [m for m in self._members if m.doing in finished]:
                 self._take(member)
-            if monotonic() - looked >= TELL_SECONDS:
+            idle = any(member.ready and member.task is None for member in self._members)
+            if idle or monotonic() - looked >= TELL_SECONDS:
                 looked = monotonic()
                 self._look()
+            if idle:
+                self._share()
             if self.publication.due():
                 self.publication.publish()
             if self.stop():
@@ -190,7 +197,7 @@ class RayExecutor:
             ids = frozenset(self.plan.records.sample_id(one.index) for one in self.publication.deferred)
             ray.get(self._board.clear.remote())
         self._rounds += 1
-        self._round = ray.put(Round(self._rounds, not self.writer.manifest.parts, only, ids))
+        self._round = ray.put(Round(self._rounds, not self.writer.manifest.parts, only, ids, SEND_BELOW))
         self.publication.begin(ledger)
 
     def _hire(self, post: Post) -> _Member:
@@ -206,22 +213,37 @@ class RayExecutor:
         if task is None:
             return
         self.attempts += 1
-        member.task, member.attempt = task, self.attempts
+        member.task, member.attempt, member.asked = task, self.attempts, False
         shard = Shard.of(self.plan.records, task.indices)
         seconds = self.plan.config.publish_every
         member.doing = member.actor.explain.remote(shard, self.attempts, self._round, seconds, task.failures)
 
     def _next(self, images_at_once: int) -> _Task | None:
-        """Cut the next shard: the less is left, the smaller, so that all workers finish at about the same time."""
+        """Cut the next shard: as much as leaves every worker with the same, so that all of them finish at about the same time."""
         if self._queue:
             return self._queue.popleft()
         if not self._rest.size:
             return None
         ready = sum(member.ready is not None for member in self._members)
-        fair = self._rest.size // (2 * ready)
-        count = max(1, min(fair, LARGEST_SHARD) // images_at_once) * images_at_once
+        fair = (self._rest.size + sum(map(self._left, self._members))) / ready
+        count = max(1, round(min(fair, LARGEST_SHARD) / images_at_once)) * images_at_once
         task, self._rest = _Task(self._rest[:count]), self._rest[count:]
         return task
+
+    def _left(self, member: _Member) -> int:
+        """Return how many records of its shard a worker has still to do, as far as it has told."""
+        return (
+            0 if member.task is None else member.task.indices.size - sum(self._told.get(member.attempt, ()))
+        )
+
+    def _share(self) -> None:
+        """Where a worker has nothing to do, have the one that has most left hand back what it has not begun."""
+        if self._rest.size or self._queue:
+            return
+        most = max(self._members, key=self._left)
+        if most.ready and not most.asked and self._left(most) >= WORTH_SHARING * most.ready.images_at_once:
+            most.asked = True
+            most.actor.stop.remote(most.attempt)
 
     def _take(self, member: _Member) -> None:
         """Take what a worker hands in, and give it something new before that is looked at."""
@@ -250,8 +272,10 @@ class RayExecutor:
             raise result
         else:
             self._board.settle.remote(attempt)
-            if result.undone.size:
+            if result.undone.size and task.failures:
                 self._queue.appendleft(_Task(result.undone, task.failures))
+            elif result.undone.size:
+                self._rest = np.union1d(self._rest, result.undone)
             self._give(member)
             self._settle(result, attempt)
 
@@ -259,6 +283,7 @@ class RayExecutor:
         tally = [0, 0, 0]
         for table, part in report.parts:
             self.writer.adopt(table, part)
+        self.writer.adopt_rows(report.sent)
         for event in report.events:
             self.publication.settle(event)
             add_up(tally, event)
@@ -335,7 +360,7 @@ class RayExecutor:
         """Have every worker finish its batch, and publish that."""
         busy = [member for member in self._members if member.task is not None]
         for member in busy:
-            member.actor.stop.remote()
+            member.actor.stop.remote(member.attempt)
         doing = {member.doing: member for member in busy}
         finished, _ = (
             ray.wait(list(doing), num_returns=max(1, len(doing)), timeout=STOP_SECONDS) if doing else ([], [])
@@ -351,34 +376,3 @@ class RayExecutor:
 def _last_line(error: Exception) -> str:
     """Return the line of a worker's traceback that says what went wrong."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200].rstrip(".:")
-
-
-def _connect(address: str | None) -> bool:
-    """Connect to a cluster, or start one on this machine; return whether this was not done already."""
-    if ray.is_initialized():
-        return False
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own: dict[str, Any] = {}
-    if address == "local":
-        own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    try:
-        with _handlers_kept():
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (OSError, RuntimeError, ValueError) as error:  # ConnectionError among them
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160].rstrip(".")
-        raise ConfigError(
-            f"No Ray cluster can be used at {address} ({reason}): start one with `ray start --head`, or leave --address "
-            "out to use this machine alone."
-        ) from error
-    return True
-
-
-@contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Keep the handlers of signals: Ray sets its own, which would end the audit without a word."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # not the main thread
-            signal.signal(signal.SIGTERM, handler)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cache.errors import DatasetError
 from cache.manifest import Manifest, Part
 from cache.run import Run
-from cache.shards import ShardWriter
+from cache.shards import Sent, ShardWriter
 from cache.storage import storage_at
 from engine.datasets import Dataset
 from engine.executors.pipeline import Event, Pipeline, Recorded
@@ -70,12 +70,14 @@ class Round:
         empty: The run held nothing when it began.
         only: Contents of which anything is wanted to be known; None for all.
         ids: Likewise sample ids.
+        send_below: A shard of fewer rows is handed in as rows instead of parts.
     """
 
     number: int
     empty: bool
     only: frozenset[str] | None = None
     ids: frozenset[str] | None = None
+    send_below: int = 0
 
 
 @dataclass
@@ -84,12 +86,14 @@ class Report:
 
     Attributes:
         parts: What was written, with the table of each; nobody else knows of it.
+        sent: Or, where that is little, the rows themselves.
         events: What became of which records, by their positions among the audit's.
         undone: Records that were not reached before time was up.
         seconds: How long it took, parts finished and all.
     """
 
     parts: list[tuple[str, Part]]
+    sent: list[Sent]
     events: list[Event]
     undone: NDArray[np.int64]
     seconds: float
@@ -108,7 +112,6 @@ class ShardExplainer:
     recipe: Recipe
     cores: int
     sent: Callable[[], LoadedModel] | None = None
-    stopping: bool = False
     _known: tuple[int, Ledger] | None = field(default=None, init=False)
     _source: Dataset | None = field(default=None, init=False)
 
@@ -132,6 +135,7 @@ class ShardExplainer:
         seconds: float,
         halvings: int,
         claim: Callable[[Sequence[str], Tally], Sequence[bool]],
+        stop: Callable[[], bool],
     ) -> Report:
         """Explain the records of a shard into parts of its own, as the local executor would.
 
@@ -141,6 +145,7 @@ class ShardExplainer:
             seconds: After so long what is left is handed back, so that what is done can be published.
             halvings: How often the batch is halved, because a worker died over these records.
             claim: Asks which contents nobody else explains, and tells how many records are finished.
+            stop: Asked after each batch whether what is left is to be handed back at once.
 
         Raises:
             GazelakeError: The network fails, or the disk refuses.
@@ -177,10 +182,11 @@ class ShardExplainer:
             with closing(pipeline.run(range(len(records)), preparer)) as found:
                 for event in found:
                     take(event)
-                    if self.stopping or monotonic() - began >= seconds:
+                    if stop() or monotonic() - began >= seconds:
                         for last in pipeline.collect():
                             take(last)
                         break
+            sent = sink.send(round_.send_below)
             parts = sink.finish()
         except BaseException:
             sink.discard()
@@ -188,7 +194,7 @@ class ShardExplainer:
         finally:
             if halvings:
                 self.worker.budget = budget
-        return Report(parts, events, shard.indices[~done], monotonic() - began)
+        return Report(parts, sent, events, shard.indices[~done], monotonic() - began)
 
     def _dataset(self, shard: Shard) -> Dataset:
         """Return the shard's records with a way to read their images."""

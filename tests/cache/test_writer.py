@@ -19,7 +19,7 @@ from cache import disk
 from cache.compaction import MANY_SMALL
 from cache.errors import RunBusyError, RunDamagedError, RunNotFoundError, RunSchemaError, RunStorageError
 from cache.manifest import Manifest
-from cache.parts import PLAIN_ROWS, PartWriter
+from cache.parts import PartWriter
 from cache.run import Run, find_runs
 from cache.schema import PART_ROWS, SAMPLE_COLUMNS, THUMBNAIL_COLUMNS, THUMBNAIL_GROUP_ROWS, arrow_schema
 from cache.writer import RunWriter
@@ -433,21 +433,32 @@ def test_an_empty_part_is_never_written(tmp_path: Path) -> None:
         assert writer.manifest.parts == {}
 
 
-def test_all_columns_are_compressed_but_those_of_few_rows(tmp_path: Path) -> None:
-    values = pa.array(np.zeros(4 * 200), pa.float32())
+@pytest.mark.parametrize("count", [20, 200])
+def test_all_columns_are_compressed(tmp_path: Path, count: int) -> None:
+    values = pa.array(np.zeros(4 * count), pa.float32())
     rows = pa.table({
-        "name": [f"{i}" for i in range(200)], "value": values[:200],
+        "name": [f"{i}" for i in range(count)], "value": values[:count],
         "list": pa.FixedSizeListArray.from_arrays(values, 4),
     })  # fmt: skip
+    writer = PartWriter(tmp_path, "embeddings", rows.schema)
+    writer.append(rows)
+    group = pq.read_metadata(tmp_path / "embeddings" / writer.close().name).row_group(0)
+    assert [group.column(i).compression for i in range(3)] == ["ZSTD"] * 3
 
-    def compressed(count: int) -> list[bool]:
-        writer = PartWriter(tmp_path, "embeddings", rows.schema)
-        writer.append(rows.slice(0, count))
-        group = pq.read_metadata(tmp_path / "embeddings" / writer.close().name).row_group(0)
-        return [group.column(i).compression == "ZSTD" for i in range(3)]
 
-    assert compressed(200) == [True, True, True]
-    assert compressed(PLAIN_ROWS) == [True, False, False]
+def test_a_part_that_is_given_up_before_anything_was_written_leaves_nothing(tmp_path: Path) -> None:
+    writer = PartWriter(tmp_path, "thumbnails", THUMBNAILS)
+    writer.append(thumbnail_rows(range(3)))
+    rows = writer.unwritten()
+    assert rows is not None
+    assert rows["image"].to_pylist() == [b"0", b"1", b"2"]
+    writer.abort()
+    assert not list(tmp_path.rglob("*part-*"))
+    full = PartWriter(tmp_path, "thumbnails", THUMBNAILS)
+    full.append(thumbnail_rows(range(500)))
+    assert full.unwritten() is None
+    full.abort()
+    assert not list(tmp_path.rglob("*part-*"))
 
 
 def test_part_writer_hands_rows_on_and_keeps_the_rest(tmp_path: Path) -> None:

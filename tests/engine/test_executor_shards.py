@@ -152,6 +152,41 @@ def test_what_is_discarded_or_not_published_leaves_no_trace(tmp_path: Path) -> N
     assert not list((tmp_path / "run").rglob("*part-*"))
 
 
+def test_a_small_shard_is_sent_as_rows_that_find_their_thumbnails_again(tmp_path: Path) -> None:
+    with RunWriter(tmp_path / "run", Manifest("run")) as writer:
+        writer.save()
+        for contents in ("ab", "cd"):
+            shard = ShardWriter(tmp_path / "elsewhere")
+            name, first = shard.append("thumbnails", thumbnails(*contents))
+            shard.append("samples", samples(list(contents), [(name, first), (name, first + 1)]))
+            sent = shard.send(3)
+            assert [one.table for one in sent] == ["thumbnails", "samples"]
+            assert shard.finish() == []
+            writer.adopt_rows(sent[::-1])
+        assert not Run.open(tmp_path / "run").manifest.parts
+        writer.publish()
+    assert not list((tmp_path / "elsewhere").rglob("*part-*"))
+    run = Run.open(tmp_path / "run")
+    assert not run.verify()
+    [images], [found] = run.part_paths("thumbnails"), run.part_paths("samples")
+    there = pq.read_table(images).to_pylist()
+    rows = pq.read_table(found).to_pylist()
+    assert [row["content"] for row in rows] == list("abcd")
+    assert {row["thumbnail_part"] for row in rows} == {Path(images).name}
+    assert [there[row["thumbnail_row"]]["content"] for row in rows] == list("abcd")
+
+
+def test_a_shard_of_many_rows_is_not_sent(tmp_path: Path) -> None:
+    shard = ShardWriter(tmp_path / "run")
+    shard.append("thumbnails", thumbnails("a"))
+    shard.append("samples", samples(["a", "b", "c"], [("part", 0)] * 3))
+    assert shard.send(3) == []
+    assert [(table, part.rows) for table, part in shard.finish()] == [
+        ("thumbnails", 1),
+        ("samples", 3),
+    ]
+
+
 def test_a_part_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
     shard = ShardWriter(tmp_path / "elsewhere")
     shard.append("thumbnails", thumbnails("a"))

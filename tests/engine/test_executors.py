@@ -147,6 +147,12 @@ def given(data: Path, out: Path | str, model: str, executor: str, **options: Any
     return config(data, out, model, **{"methods": METHODS, "publish_every": 0.5, **distributed, **options})
 
 
+@pytest.fixture
+def parts_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers write parts, though their shards are so small that they would hand in rows."""
+    monkeypatch.setattr("engine.executors.ray.SEND_BELOW", 0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_rows_equal_and_another_method_and_image_compute_only_themselves(
@@ -172,6 +178,7 @@ def test_rows_equal_and_another_method_and_image_compute_only_themselves(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("parts_written")
 def test_workers_write_a_run_in_a_bucket_and_one_is_killed(
     cluster: Any, audit: tuple[Path, Path], model: str, store: str
 ) -> None:
@@ -187,6 +194,7 @@ def test_workers_write_a_run_in_a_bucket_and_one_is_killed(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("parts_written")
 def test_a_killed_worker_costs_its_shard_and_no_more(
     cluster: Any, audit: tuple[Path, Path], model: str, tmp_path: Path
 ) -> None:
@@ -209,6 +217,7 @@ def test_a_killed_worker_costs_its_shard_and_no_more(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("parts_written")
 def test_a_lost_node_costs_its_shards_and_no_more(
     cluster: Any, audit: tuple[Path, Path], model: str, tmp_path: Path
 ) -> None:
