@@ -95,10 +95,12 @@ def test_numbers_of_the_ray_executor_are_the_documented_ones() -> None:
 
     page = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
     assert f"up to {distributed.LARGEST_SHARD:,} records" in page
-    words = ("no", "one", "two", "three", "four", "five")
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
     assert f"one for every {words[crews.CORES_A_WORKER]} cores" in page
     assert f"a shard fails {words[distributed.ATTEMPTS]} times" in page
     assert f"tried again in {words[distributed.PIECES]} pieces" in page
+    assert f"fewer than {distributed.SEND_BELOW} rows" in page
+    assert f"has {words[distributed.WORTH_SHARING]} batches or more left" in page
 
 
 def test_datasets_and_images_do_not_load_torch() -> None:
