@@ -16,6 +16,8 @@ from cache.storage import storage_at
 
 AT_ONCE = 12
 """Parts that are finished at the same time: about as many as a run has tables."""
+SENT_BYTES = 16 << 20
+"""Rows of more bytes are no little thing to hand over, however few they are."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,17 @@ class ShardWriter(PartsWriter):
     """Writes parts beside the run's own writer, in any process that reaches the run's place."""
 
     def send(self, below: int) -> list[Sent]:
-        """Let go of all rows where every table has fewer than so many and none is on disk; else return nothing."""
-        held = [(part, part.unwritten()) for part in self._open_parts.values()]
-        if self._closed or any(rows is None or rows.num_rows >= below for _, rows in held):
+        """Let go of all rows where every table has fewer than so many, they are no burden and none is on disk; else return nothing."""
+        sent = [
+            Sent(part.table, part.key, part.name, rows)
+            for part in self._open_parts.values()
+            if (rows := part.unwritten()) is not None and rows.num_rows < below
+        ]
+        whole = len(sent) == len(self._open_parts) and not self._closed
+        if not whole or sum(one.rows.nbytes for one in sent) > SENT_BYTES:
             return []
         self._open_parts.clear()
-        return [Sent(part.table, part.key, part.name, rows) for part, rows in held if rows is not None]
+        return sent
 
     def redirect(self, rows: pa.Table) -> pa.Table:
         """Return rows of `samples` as they are: whoever adopts them knows where thumbnails went meanwhile."""

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cache import shards
 from cache.errors import RunStorageError
 from cache.manifest import Manifest, Part
 from cache.run import Run
 from cache.schema import SAMPLE_COLUMNS, THUMBNAIL_COLUMNS, arrow_schema
-from cache.shards import ShardWriter
+from cache.shards import Sent, ShardWriter
 from cache.writer import RunWriter
 from engine.datasets import open_dataset
 from engine.executors.actors import Board
@@ -174,6 +175,21 @@ def test_a_small_shard_is_sent_as_rows_that_find_their_thumbnails_again(tmp_path
     assert [row["content"] for row in rows] == list("abcd")
     assert {row["thumbnail_part"] for row in rows} == {Path(images).name}
     assert [there[row["thumbnail_row"]]["content"] for row in rows] == list("abcd")
+
+
+def test_few_rows_of_many_bytes_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SENT_BYTES", 3)
+    shard = ShardWriter(tmp_path / "run")
+    shard.append("thumbnails", thumbnails("a", "b"))
+    assert shard.send(128) == []
+    assert [part.rows for _, part in shard.finish()] == [2]
+
+
+def test_sent_rows_arrive_as_they_were() -> None:
+    sent = Sent("samples", "key", "part", samples(["a", "b"], [("x", 0), ("y", 1)]).slice(1))
+    there = pickle.loads(pickle.dumps(sent))
+    assert (there.table, there.key, there.name) == ("samples", "key", "part")
+    assert there.rows.equals(sent.rows)
 
 
 def test_a_shard_of_many_rows_is_not_sent(tmp_path: Path) -> None:
