@@ -22,7 +22,6 @@ from dashboard.session import (
     integer_param,
     open_page,
     param,
-    set_filter,
     set_params,
 )
 from dashboard.tiles import sample_gallery
@@ -137,8 +136,7 @@ def _narrow(context: PageContext, by: str, shown: Sequence[Section], at: int) ->
     if 0 <= at < len(shown):
         for condition in condition_of(context.manifest, by, shown[at].values):
             chosen = chosen.with_(condition)
-        set_filter(chosen)
-        set_params(group=None)
+        set_params(filter=chosen.to_param(), page=None, group=None)
 
 
 def page_of_url(pages: int) -> int:

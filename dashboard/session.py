@@ -85,13 +85,11 @@ def integer_param(name: str, default: int, low: int, high: int) -> int:
 
 
 def set_params(**values: str | None) -> None:
-    """Write parameters of the URL; None or an empty text removes one."""
-    for name, value in values.items():
-        if value:
-            if st.query_params.get(name) != value:
-                st.query_params[name] = value
-        elif name in st.query_params:
-            del st.query_params[name]
+    """Write parameters of the URL, as one step that the browser can go back; None or an empty text removes one."""
+    before = st.query_params.to_dict()
+    after = {name: value for name, value in (before | values).items() if value}
+    if after != before:
+        st.query_params.from_dict(after)
 
 
 def current_filter() -> Filter:

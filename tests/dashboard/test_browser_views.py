@@ -115,6 +115,9 @@ def test_sections_open_as_a_gallery(browser_page: Page, mapped: tuple[str, Catal
     assert param(page, "group") is None
     chosen = Filter.from_param(param(page, "filter") or "")
     assert chosen.sentence(catalog.manifest) == f"predictions of {names[2]} whose label is {names[1]}"
+    page.go_back()
+    expect(page.locator(".group h4").first).to_have_text(title, use_inner_text=True, timeout=PAGE_TIMEOUT)
+    assert (param(page, "group"), param(page, "filter")) == ("confusion", None)
 
 
 def test_s_orders_the_selection_by_likeness(browser_page: Page, mapped: tuple[str, Catalog]) -> None:
