@@ -80,6 +80,7 @@ _RULES = f"""
   border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 4px 16px rgba(0, 0, 0, .18); }}
 /* Its picture is another one ten times a second, which has the page painted anew each time. */
 [data-testid="stStatusWidgetRunningIcon"] {{ display: none !important; }}
+[data-testid="stStatusWidget"] :is(div, span) {{ margin: 0; padding: 0; }}
 .stApp::after {{ content: ""; position: fixed; inset: 0 0 auto; height: 3px; background: {PALETTE.accent}; visibility: hidden; z-index: 1000000; pointer-events: none; }}
 .stApp[data-test-script-state="running"]::after {{ visibility: visible; transition: visibility 1ms linear .4s; }}
 .stAppHeader {{ height: 2.4rem; background: transparent; pointer-events: none; }}
