@@ -27,12 +27,24 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"inputs drawn from {VARIABLE}={os.environ[VARIABLE]}"
 
 
+def seed(name: str) -> None:
+    """Seed every generator that tests draw from, by the run's seed and a name."""
+    value = zlib.crc32(f"{os.environ[VARIABLE]} {name}".encode())
+    random.seed(value)
+    np.random.seed(value)
+    rng.bit_generator.state = np.random.default_rng(value).bit_generator.state
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(value)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> None:
+    """Seed what several tests share by its own name: which test a process ran before must not change it."""
+    if fixturedef.scope != "function":
+        seed(f"{fixturedef.baseid} {fixturedef.argname} {getattr(request, 'param_index', 0)}")
+
+
 @pytest.fixture(autouse=True)
 def seeded(request: pytest.FixtureRequest) -> None:
-    """Seed every generator that tests draw from, by the run's seed and the test's name."""
-    seed = zlib.crc32(f"{os.environ[VARIABLE]} {request.node.nodeid}".encode())
-    random.seed(seed)
-    np.random.seed(seed)
-    rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
+    """Seed by the test's name."""
+    seed(request.node.nodeid)
