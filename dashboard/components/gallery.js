@@ -162,7 +162,7 @@ class Gallery extends Bar {
     tile.missing.textContent = name in tile.maps ? "no positive attention" : this.data.partial ? "loading …" : "no map for this class";
     tile.missing.hidden = Boolean(map);
     tile.missing.style.display = map ? "none" : "";
-    tile.canvas.style.display = map ? "" : "none";
+    tile.overlay.style.display = map ? "" : "none";
     tile.map = map;
     return map;
   }

@@ -1,7 +1,7 @@
 // How the gallery draws attribution maps over pictures, and what its files share.
 // Data of the run reaches the page through textContent and attributes only, never as HTML.
 
-const SIDE = 128; // pixels of the longer side of a coloured map; CSS stretches it over the image
+const SIDE = 64; // pixels at least of the longer side of a coloured map, and two a cell; CSS stretches it over the image
 
 function element(tag, className, text) {
   const node = document.createElement(tag);
@@ -48,11 +48,34 @@ function inks(colours, signed, floor) {
   return new Uint32Array(found.buffer);
 }
 
-function paint(canvas, map, inked) {
+// Maps are pictures, which the browser draws as part of the page. Canvases would each be a layer of their own, put together anew
+// for every frame. A bitmap costs nothing to write: its headers (BITMAPV4HEADER), then four bytes a pixel, the top row first.
+const HEADERS = 124;
+function bitmap(width, height) {
+  const file = new ArrayBuffer(HEADERS + 4 * width * height);
+  const view = new DataView(file);
+  view.setUint16(0, 0x424d); // "BM"
+  view.setUint16(26, 1, true); // planes
+  view.setUint16(28, 32, true); // bits a pixel
+  const words = {
+    2: file.byteLength, 10: HEADERS, 14: 108, 18: width, 22: -height, 30: 3, 34: 4 * width * height, // 108 bytes of header; 3: masks
+    54: 0xff, 58: 0xff00, 62: 0xff0000, 66: 0xff000000, 70: 0x73524742, // red, green, blue, opacity; sRGB
+  };
+  for (const [at, value] of Object.entries(words)) view.setUint32(Number(at), value, true);
+  return { file, pixels: new Uint32Array(file, HEADERS) };
+}
+
+function address(file) {
+  let text = "";
+  for (let at = 0; at < file.byteLength; at += 8192) text += String.fromCharCode(...new Uint8Array(file, at, Math.min(8192, file.byteLength - at)));
+  return `data:image/bmp;base64,${btoa(text)}`;
+}
+
+function paint(picture, map, inked) {
   const [height, width, text, signed] = map;
   const values = bytes(text);
   const ink = signed ? inked.signed : inked.plain;
-  const scale = SIDE / Math.max(height, width);
+  const scale = Math.max(2, SIDE / Math.max(height, width));
   const h = Math.max(1, Math.round(height * scale));
   const w = Math.max(1, Math.round(width * scale));
   const across = taps(width, w);
@@ -64,11 +87,7 @@ function paint(canvas, map, inked) {
       for (let i = x * 4; i < x * 4 + 4; i++) sum += across.weight[i] * values[y * width + across.cell[i]];
       rows[at] = sum;
     }
-  canvas.width = w;
-  canvas.height = h;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(w, h);
-  const pixels = new Uint32Array(image.data.buffer);
+  const { file, pixels } = bitmap(w, h);
   for (let y = 0, at = 0; y < h; y++) {
     const [a, b, c, d] = down.weight.subarray(y * 4, y * 4 + 4);
     const [first, second, third, fourth] = down.cell.subarray(y * 4, y * 4 + 4).map((cell) => cell * w);
@@ -77,7 +96,7 @@ function paint(canvas, map, inked) {
       pixels[at] = ink[Math.min(255, Math.max(0, Math.round(sum)))];
     }
   }
-  context.putImageData(image, 0, 0);
+  picture.src = address(file);
 }
 
 // Paints the maps that can be seen or soon will be; the others when they come near, or are printed.
@@ -113,7 +132,7 @@ class Painter {
     if (!tile) return;
     this.observer.unobserve(tile.node);
     this.waiting.delete(tile.node);
-    if (tile.map && tile.painted !== tile.map) paint(tile.canvas, tile.map, this.inked);
+    if (tile.map && tile.painted !== tile.map) paint(tile.overlay, tile.map, this.inked);
     tile.painted = tile.map;
   }
 

@@ -80,10 +80,13 @@ class Tiles extends Keys {
     frame.append(image);
     const place = tile.place || [0, 0, 1, 1];
     if (tile.outline) frame.append(this.placed(element("div", "crop"), place));
-    const canvas = this.placed(element("canvas"), place);
-    canvas.setAttribute("aria-hidden", "true");
+    const overlay = this.placed(element("img", "map"), place);
+    overlay.alt = "";
+    overlay.decoding = "sync"; // in the same frame as what it lies on
+    overlay.draggable = false;
+    overlay.setAttribute("aria-hidden", "true");
     const missing = element("div", "missing", "no positive attention");
-    if (tile.maps) frame.append(canvas);
+    if (tile.maps) frame.append(overlay);
     if (tile.shape && this.data.shapes[tile.shape]) frame.append(this.shape(this.data.shapes[tile.shape], place));
     if (tile.maps) frame.append(missing);
     if (tile.badge) {
@@ -92,7 +95,7 @@ class Tiles extends Keys {
       frame.append(badge);
     }
     node.append(frame, this.caption(tile));
-    this.tiles.push({ node, canvas, missing, maps: tile.maps || {}, fixed: tile.method });
+    this.tiles.push({ node, overlay, missing, maps: tile.maps || {}, fixed: tile.method });
     return node;
   }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from cache.regions import Region
 from dashboard import attention
@@ -134,3 +134,18 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             sleep(0.2)
     raise AssertionError(log.read_text())
+
+
+COLOURS = """async map => {
+  if (!map.src) return [];
+  await map.decode();
+  const canvas = Object.assign(document.createElement('canvas'), {width: map.naturalWidth, height: map.naturalHeight});
+  const context = canvas.getContext('2d');
+  context.drawImage(map, 0, 0);
+  return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
+}"""
+
+
+def colours(picture: Locator) -> list[int]:
+    """Return red, green, blue and opacity of a picture's pixels, row by row; nothing where it has not been drawn."""
+    return picture.evaluate(COLOURS)  # type: ignore[no-any-return]

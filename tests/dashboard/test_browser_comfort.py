@@ -84,9 +84,9 @@ def test_the_contact_sheet_shows_rows_hides_attention_prints_and_leads_on(
     first_row = page.locator(".tiles.sheet").first
     assert 0 < first_row.locator(".tile").count() <= 10
     expect(page.locator(".group h4").first).to_contain_text("called")
-    expect(page.locator(".tile canvas").first).to_be_hidden()
+    expect(page.locator(".tile .map").first).to_be_hidden()
     page.get_by_role("switch", name="Attention").check(force=True)
-    expect(page.locator(".tile canvas").first).to_be_visible()
+    expect(page.locator(".tile .map").first).to_be_visible()
     page.emulate_media(media="print")
     expect(page.locator("section[data-testid=stSidebar]")).to_be_hidden()
     expect(page.locator(".tile img").first).to_be_visible()

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -18,7 +19,7 @@ from cache.queries import Sort
 from cache.run import Run
 from cache.writer import RunWriter
 from tests.dashboard.conftest import MANY, PAGE_TIMEOUT, serve
-from tests.dashboard.steps import param, wait_for_param
+from tests.dashboard.steps import colours, param, wait_for_param
 from tests.synthetic import make_run
 
 pytestmark = pytest.mark.browser
@@ -81,12 +82,9 @@ def test_many_methods_are_a_list_and_cards_by_family(
     wait_for_param(page, "method", "lime")
     expect(large.locator(".scale").nth(1)).to_be_visible()
     expect(large.locator(".scale").first).to_be_hidden()
-    colours = large.locator("canvas[aria-hidden]").first.evaluate(
-        "c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let red = 0, blue = 0;"
-        " for (let i = 0; i < d.length; i += 4) { red += d[i] > d[i + 2] + 40; blue += d[i + 2] > d[i] + 40; }"
-        " return [red, blue]; }"
-    )
-    assert min(colours) > 100
+    drawn = np.array(colours(large.locator(".tile .map").first)).reshape(-1, 4)
+    red, blue = drawn[:, 0], drawn[:, 2]
+    assert min((red > blue + 40).sum(), (blue > red + 40).sum()) > 100
     page.get_by_role("button", name=f"All {len(MANY)} methods").click()
     page.get_by_role("button", name="None").click()
     wait_for_param(page, "show", "none")
@@ -99,7 +97,7 @@ def test_maps_that_a_gallery_does_not_carry_come_when_asked_for(browser_page: Pa
     expect(page.locator(".tile img").first).to_be_visible(timeout=PAGE_TIMEOUT)
     page.locator(".st-key-gallery select").select_option("score_cam")
     wait_for_param(page, "method", "score_cam")
-    expect(page.locator(".tile canvas[aria-hidden]").first).to_be_visible()
+    expect(page.locator(".tile .map").first).to_be_visible()
     expect(page.locator(".missing", has_text="loading").locator("visible=true")).to_have_count(0)
 
 

@@ -124,7 +124,7 @@ def test_s_orders_the_selection_by_likeness(browser_page: Page, mapped: tuple[st
     (url, catalog), page = mapped, browser_page
     page.goto(f"{url}/browse?run=mapped")
     first = page.locator(".tile").first
-    expect(first.locator("img")).to_be_visible(timeout=PAGE_TIMEOUT)
+    expect(first.locator("img").first).to_be_visible(timeout=PAGE_TIMEOUT)
     sample_id = first.get_attribute("data-id") or ""
     first.focus()
     page.keyboard.press("s")
