@@ -217,8 +217,10 @@ async def switches(page: Page, base: str, run: Path) -> tuple[list[float], int]:
     return took, len(sent)
 
 
-async def person(browser: Browser, base: str, run: Path, number: int) -> list[float]:
-    """Click about as one of many: outcomes and pages of the gallery, another class each time."""
+async def person(
+    browser: Browser, base: str, run: Path, number: int, open_too: asyncio.Barrier | None = None
+) -> list[float]:
+    """Click about as one of many, once the others have the page before them too: outcomes and pages of the gallery."""
     context = await browser.new_context(viewport={"width": 1500, "height": 950})
     page = await context.new_page()
     page.set_default_timeout(TIMEOUT)
@@ -226,6 +228,8 @@ async def person(browser: Browser, base: str, run: Path, number: int) -> list[fl
     chosen = Filter((OneOf("label", (CLASSES[number % len(CLASSES)],)),))
     params = {"run": run.name, "sort": "-confidence", "filter": chosen.to_param()}
     await opening(page, f"{base}/browse?{urlencode(params)}", ".tile img")
+    if open_too is not None:
+        await open_too.wait()
     for click in range(CLICKS):
         before = await page.evaluate(SHOWN)
         names = ("Wrong", "Right")
@@ -292,8 +296,9 @@ async def measure(base: str, run: Path, memory: Callable[[], float], only: set[s
             )
         await context.close()
         if wanted("people"):
+            open_too = asyncio.Barrier(PEOPLE)
             people: list[Awaitable[list[float]]] = [
-                person(browser, base, run, number) for number in range(PEOPLE)
+                person(browser, base, run, number, open_too) for number in range(PEOPLE)
             ]
             together = [one for each in await asyncio.gather(*people) for one in each]
             say(
