@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 import duckdb
@@ -100,7 +99,6 @@ class Catalog(Lookups):
         super().__init__(run)
         self.classes = run.manifest.classes
         self.reviewed = ReviewedContents(reviews or reviews_path(run.path))
-        self._lock = RLock()
         self.samples = self._parts.rows("samples")
         self._masses: OrderedDict[RegionSource, pa.Table] = OrderedDict()
         self._reviewed: OrderedDict[Reviewed, tuple[pa.Table, pa.Table]] = OrderedDict()

@@ -109,7 +109,7 @@ def values(
     """
     compiler = catalog.compiler()
     wanted = [f"{compiler.value(*field)} AS v{i}" for i, field in enumerate(fields)]
-    samples = {row["sample"]: name for name, row in catalog.rows_by_id(sample_ids, "s.sample").items()}
+    samples = {place: name for name, place in catalog.positions(sample_ids).items()}
     bound = compiler.bind(list(samples))
     table = catalog.select(
         ", ".join(["s.sample AS sample", *wanted]), compiler, f"s.sample IN (SELECT unnest({bound}))"
@@ -180,30 +180,31 @@ def maps_by_method(
     catalog: Catalog, sample_ids: Sequence[str], methods: Sequence[str], target: str | None = None
 ) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Return what `maps` returns for each of several methods."""
-    samples = {row["sample"]: name for name, row in catalog.rows_by_id(sample_ids, "s.sample").items()}
+    samples = catalog.positions(sample_ids)
+    places = np.fromiter(samples.values(), np.int64, len(samples))
     found = {}
     for method in methods:
         source = catalog.source(method, target)
-        table = catalog.query(
-            f"SELECT sample, attribution FROM {catalog.source_table(source)} "
-            "WHERE sample IN (SELECT unnest($samples)) AND attribution IS NOT NULL",
-            {"samples": list(samples)},
-        )
-        rows = catalog.rows_of_maps(source.method, table["attribution"].to_pylist(), MAP_COLUMNS)
-        decoded = [_decoded(row) for row in rows.to_pylist()]
-        found[method] = dict(zip((samples[at] for at in table["sample"].to_pylist()), decoded, strict=True))
+        rows = catalog.attributions(source)[places]
+        held = [name for name, row in zip(samples, rows, strict=True) if row >= 0]
+        table = catalog.rows_of_maps(source.method, rows[rows >= 0].tolist(), MAP_COLUMNS)
+        found[method] = dict(zip(held, map(_decoded, table.to_pylist()), strict=True))
     return found
 
 
 def thumbnails(catalog: Catalog, sample_ids: Sequence[str]) -> dict[str, bytes]:
     """Return the WebP of each sample's model view; samples without one are left out."""
     found = catalog.rows_by_id(sample_ids, "s.thumbnail_part, s.thumbnail_row")
+    return thumbnails_at(
+        catalog,
+        [(name, row["thumbnail_part"], row["thumbnail_row"]) for name, row in found.items()],
+    )
+
+
+def thumbnails_at(catalog: Catalog, places: Sequence[tuple[str, str | None, int | None]]) -> dict[str, bytes]:
+    """Return what `thumbnails` returns, where each sample's id, ``thumbnail_part`` and ``thumbnail_row`` are known."""
     index = {part.name: i for i, part in enumerate(catalog.run.readable("thumbnails"))}
-    wanted = {
-        sample_id: (index[row["thumbnail_part"]], row["thumbnail_row"])
-        for sample_id, row in found.items()
-        if row["thumbnail_part"] in index and row["thumbnail_row"] is not None
-    }
+    wanted = {name: (index[part], row) for name, part, row in places if part in index and row is not None}
     if not wanted:
         return {}
     table = catalog.rows_of("thumbnails", list(wanted.values()), ["image"])
@@ -243,11 +244,10 @@ def nearest(
     The sample itself is left out. Copies of one image are one neighbour, under the first of their ids; a copy of the
     sample's own image counts as one too.
     """
-    found = catalog.rows_by_id([sample_id], "s.sample")
-    if not found:
+    own = catalog.positions([sample_id]).get(sample_id)
+    if own is None:
         return []
     features = aligned_features(catalog, by)
-    own = int(found[sample_id]["sample"])
     if features.rows[own] < 0:
         return []
     similarity = features.cosines(own)[features.firsts]

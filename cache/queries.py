@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,9 +138,23 @@ def order_by(compiler: Compiler, key: str, sort: Sort) -> str:
 
 
 def page(
-    catalog: Catalog, filter_: Filter, sort: Sort | None = None, offset: int = 0, limit: int = 48
+    catalog: Catalog,
+    filter_: Filter,
+    sort: Sort | None = None,
+    offset: int = 0,
+    limit: int = 48,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return one page of a filter's samples: the columns of `samples` (without mask and boxes) and ``sort_value``."""
+    """Return one page of a filter's samples: columns of `samples` and ``sort_value``.
+
+    Args:
+        catalog: The run.
+        filter_: The filter.
+        sort: The order; by id where it is None.
+        offset: Samples before the page.
+        limit: Samples at most.
+        columns: Those of `page_columns` that are wanted, all of them where it is None: the fewer, the faster.
+    """
     order = sort or Sort()
     compiler, where = compiled(catalog, filter_)
     key = sort_key(compiler, order)
@@ -151,13 +166,17 @@ def page(
         f"ORDER BY {order_by(compiler, key, order)} LIMIT {max(int(limit), 0)} OFFSET {max(int(offset), 0)}",
         beside=sort_tables(catalog, order),
     )
-    columns = ", ".join(f"s.{identifier(name)}" for name in page_columns(catalog))
-    rows = catalog.rows_by_position(chosen["sample"].to_pylist(), columns).drop_columns(["sample"])
+    wanted = page_columns(catalog) if columns is None else columns
+    places = chosen["sample"].to_pylist()
+    rows = catalog.rows_by_position(places, ", ".join(f"s.{identifier(name)}" for name in wanted))
+    if "sample_id" in wanted:
+        catalog.know(rows["sample_id"].to_pylist(), places)
+    rows = rows.drop_columns(["sample"])
     return rows.append_column("sort_value", chosen["sort_value"])
 
 
 def page_columns(catalog: Catalog) -> list[str]:
-    """Return the columns of samples that `page` returns."""
+    """Return the columns of samples that `page` can return: without mask and boxes."""
     fixed = [column.name for column in SAMPLE_COLUMNS if column.name not in ON_DISK_ONLY]
     more = [name for name in catalog.kinds() if name not in fixed]
     return fixed + more
@@ -204,8 +223,7 @@ def position(catalog: Catalog, filter_: Filter, sort: Sort | None, sample_id: st
         f"{SAMPLES}.sample AS sample", compiler, where, tail, beside=sort_tables(catalog, order)
     )
     samples = rows["sample"].to_numpy()
-    found = catalog.rows_by_id([sample_id], "s.sample")
-    own = found[sample_id]["sample"] if found else None
+    own = catalog.positions([sample_id]).get(sample_id)
     places = [] if own is None else np.flatnonzero(samples == own).tolist()
     if not places:
         return Position(None, len(samples), None, None)

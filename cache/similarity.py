@@ -90,12 +90,11 @@ class _Kept:
 
 
 def _compared(catalog: Catalog, to: Likeness) -> pa.Table:
-    found = catalog.rows_by_id([to.sample_id], "s.sample")
-    if not found:
+    own = catalog.positions([to.sample_id]).get(to.sample_id)
+    if own is None:
         raise FilterError(
             f"This run has no image {quote(to.sample_id)}: it may have been renamed or removed since the link was made."
         )
-    own = int(found[to.sample_id]["sample"])
     values = (
         _shared_attention(catalog, own) if to.kind == "where" else _cosines(catalog, own, COLUMN[to.kind])
     )

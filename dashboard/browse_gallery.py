@@ -24,7 +24,7 @@ from dashboard.session import (
     param,
     set_params,
 )
-from dashboard.tiles import sample_gallery
+from dashboard.tiles import TILE_COLUMNS, sample_gallery
 
 SECTIONS = 10
 """Sections a page."""
@@ -49,7 +49,8 @@ def gallery_view(context: PageContext, number: int, size: int, pages: int) -> No
     """
     choices = numbers(context)
     key, sort = sort_of_url(context, choices)
-    rows = ask(context.catalog, queries.page, context.filter, sort, (number - 1) * size, size).to_pylist()
+    start = (number - 1) * size
+    rows = ask(context.catalog, queries.page, context.filter, sort, start, size, TILE_COLUMNS).to_pylist()
 
     def note(row: Mapping[str, Any]) -> str:
         return value_text(choices, key, row["sort_value"]) or str(row["sample_id"])

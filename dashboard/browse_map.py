@@ -20,7 +20,7 @@ from dashboard.map_figure import TOLERANCE, Colouring, map_figure, simplified
 from dashboard.notices import plain, told
 from dashboard.ordering import kept_params, sort_of_url, value_text
 from dashboard.session import PageContext, open_page, param, set_params, update_filter
-from dashboard.tiles import sample_gallery, without_confidence
+from dashboard.tiles import TILE_COLUMNS, sample_gallery, without_confidence
 
 FEATURE_TITLES = {"attended": "Attended content", "penultimate": "Whole images"}
 OUTCOMES = {"correct": "Right or wrong", "label": "Class", "pred": "Predicted class"}
@@ -190,7 +190,7 @@ def _beside(context: PageContext) -> None:
             open_page("sample", id=opened, **kept_params())
     st.subheader("First of the selection" if clicked is not None else "The selection", anchor=False)
     count = SHOWN // 2 if clicked is not None else SHOWN
-    rows = ask(context.catalog, queries.page, context.filter, sort, 0, count).to_pylist()
+    rows = ask(context.catalog, queries.page, context.filter, sort, 0, count, TILE_COLUMNS).to_pylist()
     gallery = sample_gallery(
         context,
         rows,

@@ -20,7 +20,7 @@ from dashboard.likeness import LIKENESS_KEY
 from dashboard.notices import told
 from dashboard.ordering import REGION_KEY, kept_params, sort_of_url
 from dashboard.session import PageContext, open_page, param, set_params
-from dashboard.tiles import pictures, sample_gallery
+from dashboard.tiles import pictures_of, sample_gallery
 
 USUAL = ("label", "pred", "confidence")
 PICTURE, SAMPLE, OUTCOME = "picture", "sample_id", "outcome"
@@ -132,7 +132,7 @@ def _frame(
     choices: Mapping[str, Choice],
 ) -> pd.DataFrame:
     ids = tuple(str(row[SAMPLE]) for row in rows)
-    images = ask(context.catalog, pictures, ids)
+    images = pictures_of(context.catalog, rows)
     of_maps = tuple(name for name in columns if name in choices and choices[name].of_map)
     fields = tuple((choices[name].field.name, context.method, context.target) for name in of_maps)
     measured = ask(context.catalog, profiles.values, ids, fields) if fields else [{}] * len(rows)

@@ -19,7 +19,7 @@ from dashboard.data import ask
 from dashboard.finding_words import order_of, rest_of_class
 from dashboard.notices import told
 from dashboard.session import PageContext, open_page
-from dashboard.tiles import sample_gallery
+from dashboard.tiles import TILE_COLUMNS, sample_gallery
 
 SHOWN = 5
 """Examples of each kind."""
@@ -68,7 +68,7 @@ def examples(context: PageContext, finding: Finding, labelled: bool) -> None:
     owners: dict[str, Filter] = {}
     gallery = None
     for kind in kinds_of(finding, name, labelled):
-        rows = ask(context.catalog, queries.page, kind.filter, kind.sort, 0, SHOWN).to_pylist()
+        rows = ask(context.catalog, queries.page, kind.filter, kind.sort, 0, SHOWN, TILE_COLUMNS).to_pylist()
         if not rows:
             continue
         total = ask(context.catalog, queries.count, kind.filter).n

@@ -82,47 +82,65 @@ def colour_scale() -> list[list[float | str]]:
 def for_the_eye(attribution: FloatMap) -> npt.NDArray[np.float32] | None:
     """Scale a map's positive part to 0..1 by minimum and maximum; None where there is nothing to see."""
     positive = np.maximum(np.asarray(attribution, np.float64), 0)
-    if positive.size == 0 or not np.isfinite(positive).all():
+    if positive.size == 0 or not np.isfinite(positive).all() or not positive.max() > 0:
         return None
-    low, high = float(positive.min()), float(positive.max())
-    if high <= 0:
-        return None
-    if high == low:
-        return np.ones(positive.shape, np.float32)
-    return np.asarray((positive - low) / (high - low), np.float32)
+    scaled: npt.NDArray[np.float32] = _between(positive[None])[0]
+    return scaled
 
 
 def quantise(attribution: FloatMap, limit: int = MAP_LIMIT) -> Pixels | None:
     """Return a map as bytes 0..255 for the browser, at most ``limit`` cells a side; None where there is nothing to see."""
-    values = _resampled(np.maximum(np.asarray(attribution, np.float64), 0), limit)
-    scaled = for_the_eye(np.minimum(values, _ceiling(values)))
-    return None if scaled is None else np.rint(scaled * 255).astype(np.uint8)
+    return quantise_all(np.asarray(attribution)[None], limit=limit)[0]
 
 
 def quantise_signed(attribution: FloatMap, limit: int = MAP_LIMIT) -> Pixels | None:
     """Return a signed map as bytes about `ZERO`, the largest magnitude 127 from it; None where there is nothing to see."""
-    values = _resampled(np.asarray(attribution, np.float64), limit)
-    largest = _ceiling(np.abs(values))
-    if not np.isfinite(largest) or largest == 0:
-        return None
-    return np.rint(ZERO + (255 - ZERO) * np.clip(values / largest, -1, 1)).astype(np.uint8)
+    return quantise_all(np.asarray(attribution)[None], signed=True, limit=limit)[0]
 
 
-def _ceiling(values: npt.NDArray[np.float64]) -> float:
-    """Return what is drawn strongest: the largest value, in fine maps that which `OUTLIERS` of the cells exceed.
+def quantise_all(attributions: FloatMap, signed: bool = False, limit: int = MAP_LIMIT) -> list[Pixels | None]:
+    """Return maps of one shape, (n, height, width), as `quantise` or `quantise_signed` returns each of them."""
+    values = np.asarray(attributions, np.float64)
+    if values.size == 0:
+        return [None] * len(values)
+    if not signed:
+        values = np.maximum(values, 0)
+    finite = np.isfinite(values).all(axis=(1, 2), keepdims=True)
+    values = _resampled(np.where(finite, values, 0), limit)
+    magnitudes = np.abs(values)
+    largest = _ceiling(magnitudes)
+    if signed:
+        shares = values / np.where(largest > 0, largest, 1)[:, None, None]
+        cells = np.rint(ZERO + (255 - ZERO) * np.clip(shares, -1, 1))
+    else:
+        cells = np.rint(_between(np.minimum(magnitudes, largest[:, None, None])) * 255)
+    shown = (largest > 0).tolist()
+    return [one if seen else None for one, seen in zip(cells.astype(np.uint8), shown, strict=True)]
+
+
+def _between(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """Scale each of several maps to 0..1 by its minimum and maximum; a constant one is 1."""
+    low = values.min(axis=(1, 2), keepdims=True)
+    span = values.max(axis=(1, 2), keepdims=True) - low
+    return np.where(span > 0, (values - low) / np.where(span > 0, span, 1), 1).astype(np.float32)
+
+
+def _ceiling(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return what is drawn strongest in each of several maps: the largest value, in fine maps that which `OUTLIERS` of the cells exceed.
 
     A gradient's few largest pixels would leave the rest too faint to see.
     """
-    if values.size == 0 or not np.isfinite(values).all():
-        return float("nan")
-    fine = max(values.shape) > MAP_LIMIT
-    return float((np.quantile(values, 1 - OUTLIERS) if fine else 0.0) or values.max())
+    highest: npt.NDArray[np.float64] = values.max(axis=(1, 2))
+    if max(values.shape[1:]) <= MAP_LIMIT:
+        return highest
+    usual = np.quantile(values, 1 - OUTLIERS, axis=(1, 2))
+    return np.where(usual > 0, usual, highest)
 
 
 def _resampled(values: npt.NDArray[np.float64], limit: int) -> npt.NDArray[np.float64]:
-    """Bring a finite map to at most ``limit`` cells a side, by area."""
-    height, width = values.shape
-    if max(height, width) <= limit or not np.isfinite(values).all():
+    """Bring finite maps to at most ``limit`` cells a side, by area."""
+    height, width = values.shape[1:]
+    if max(height, width) <= limit:
         return values
     scale = limit / max(height, width)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))

@@ -11,7 +11,7 @@ from cache.catalog import Catalog
 from cache.fields import class_title
 from cache.manifest import Manifest
 from cache.review_events import Subject
-from dashboard.components.gallery import EncodedMap, Gallery, Group, Reviewing, Tile, encoded
+from dashboard.components.gallery import EncodedMap, Gallery, Group, Reviewing, Tile, encoded_all
 from dashboard.data import ask
 from dashboard.method_choice import family_titles, method_title, source_of_url
 from dashboard.ordering import percent_text
@@ -21,7 +21,20 @@ from dashboard.session import PageContext, links_to_samples
 
 MANY_METHODS = 9
 """Methods whose maps a gallery of many samples carries, one a digit; those of others come when they are asked for."""
+TILE_COLUMNS = (
+    "sample_id",
+    "content",
+    "label",
+    "pred",
+    "correct",
+    "confidence",
+    "thumbnail_part",
+    "thumbnail_row",
+)
+"""Columns of samples that `sample_gallery` reads."""
 Row = Mapping[str, Any]
+Place = tuple[str, str | None, int | None]
+"""A sample's id, and the part and row of its thumbnail."""
 
 
 def outcome_mark(correct: bool | None) -> tuple[str, str]:
@@ -75,14 +88,21 @@ def encoded_maps(
     """Return every sample's maps as the browser draws them, by sample and method."""
     found: dict[str, dict[str, EncodedMap | None]] = {sample_id: {} for sample_id in sample_ids}
     for method, maps in profiles.maps_by_method(catalog, sample_ids, methods, target).items():
+        drawn = encoded_all(maps, is_signed(catalog.manifest, method))
         for sample_id in sample_ids:
-            found[sample_id][method] = encoded(maps.get(sample_id), is_signed(catalog.manifest, method))
+            found[sample_id][method] = drawn.get(sample_id)
     return found
 
 
-def pictures(catalog: Catalog, sample_ids: tuple[str, ...]) -> dict[str, str]:
-    """Return the thumbnails of samples as URLs."""
-    return {key: data_url(image) for key, image in profiles.thumbnails(catalog, sample_ids).items()}
+def pictures(catalog: Catalog, places: tuple[Place, ...]) -> dict[str, str]:
+    """Return thumbnails as URLs."""
+    return {key: data_url(image) for key, image in profiles.thumbnails_at(catalog, places).items()}
+
+
+def pictures_of(catalog: Catalog, rows: Sequence[Row]) -> dict[str, str]:
+    """Return the thumbnails of samples as URLs by their ids; rows as in `sample_gallery`."""
+    places = tuple((str(row["sample_id"]), row["thumbnail_part"], row["thumbnail_row"]) for row in rows)
+    return ask(catalog, pictures, places)
 
 
 def without_confidence(gallery: Gallery) -> Gallery:
@@ -104,7 +124,7 @@ def sample_gallery(
 
     Args:
         context: The page's context.
-        rows: Rows of `cache.queries.page`, or dictionaries with the same columns.
+        rows: Rows of `cache.queries.page`, or dictionaries with the columns `TILE_COLUMNS`.
         note: What stands in the second line; the sample's id where it is None.
         reviewing: What reviewing in the gallery needs; None where its tiles are only opened.
         params: More parameters of the links to the samples' pages.
@@ -113,7 +133,7 @@ def sample_gallery(
     ids = tuple(str(row["sample_id"]) for row in rows)
     methods = gallery_methods(context)
     maps = ask(context.catalog, encoded_maps, ids, carried_methods(context), context.target)
-    images = ask(context.catalog, pictures, ids)
+    images = pictures_of(context.catalog, rows)
     size = context.manifest.preprocessing.get("size") or [1, 1]
     said = marks_of(context.catalog, [Subject.sample(row["content"]) for row in rows])
     told = [outcome_texts(classes, row) for row in rows]

@@ -29,7 +29,7 @@ from dashboard.region_list import board_of_url, conditions_list
 from dashboard.region_question import answer, distribution, question_of_url, question_widgets
 from dashboard.region_versus import versus
 from dashboard.session import PageContext, open_page, page_context, param, set_params
-from dashboard.tiles import sample_gallery
+from dashboard.tiles import TILE_COLUMNS, sample_gallery
 
 GALLERY = 24
 
@@ -178,7 +178,7 @@ def _matching(
         if st.button("Open in Browse", icon=":material/grid_view:", key="region_browse"):
             open_page("browse", filter=chosen, sort=order)
     sort = Sort() if first is None else Sort(descending=descending, region=first)
-    rows = ask(context.catalog, queries.page, chosen, sort, 0, GALLERY)
+    rows = ask(context.catalog, queries.page, chosen, sort, 0, GALLERY, TILE_COLUMNS)
     if not rows.num_rows:
         st.info(
             "No sample matches. Move the share towards the middle of the histogram, or draw another region.",

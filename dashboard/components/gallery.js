@@ -49,7 +49,7 @@ class Gallery extends Bar {
     this.bar.classList.toggle("bare", !data.toolbar);
     this.hint.hidden = !data.toolbar || !data.groups.some((group) => group.tiles.some((tile) => tile.href));
     const [plain, signed] = [bytes(data.colours), bytes(data.signedColours)];
-    this.painter.begin({ plain: inks(plain, false, data.floor), signed: inks(signed, true, data.floor) });
+    this.painter.begin(plain, signed, data.floor);
     this.fillScale(this.scale, plain);
     this.fillScale(this.signedScale, signed);
     this.objectLabel.style.display = Object.keys(data.shapes).length ? "" : "none";

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import streamlit as st
 from streamlit.components.v2.types import ComponentRenderer
 
@@ -19,8 +20,8 @@ from dashboard.rendering import (
     OVERLAY_FLOOR,
     SIGNED_COLOURS,
     FloatMap,
-    quantise,
-    quantise_signed,
+    Pixels,
+    quantise_all,
 )
 from dashboard.session import integer_param, param, set_params
 
@@ -158,9 +159,24 @@ def view_of_url(method: str) -> View:
 
 def encoded(attribution: FloatMap | None, signed: bool = False, limit: int = MAP_LIMIT) -> EncodedMap | None:
     """Bring a map into the form that the browser draws, at most ``limit`` cells a side."""
-    if attribution is None:
-        return None
-    cells = quantise_signed(attribution, limit) if signed else quantise(attribution, limit)
+    return (
+        None if attribution is None else _written(quantise_all(attribution[None], signed, limit)[0], signed)
+    )
+
+
+def encoded_all(maps: Mapping[str, FloatMap], signed: bool = False) -> dict[str, EncodedMap | None]:
+    """Bring maps into the form that the browser draws, all those of one shape at once."""
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for name, one in maps.items():
+        alike.setdefault(one.shape, []).append(name)
+    found: dict[str, EncodedMap | None] = {}
+    for names in alike.values():
+        cells = quantise_all(np.stack([maps[name] for name in names]), signed)
+        found |= {name: _written(one, signed) for name, one in zip(names, cells, strict=True)}
+    return found
+
+
+def _written(cells: Pixels | None, signed: bool) -> EncodedMap | None:
     if cells is None:
         return None
     return cells.shape[0], cells.shape[1], base64.b64encode(cells.tobytes()).decode("ascii"), signed

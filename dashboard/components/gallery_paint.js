@@ -36,39 +36,100 @@ function taps(cells, pixels) {
   return found;
 }
 
-// What each of a map's 256 values looks like, as one number a pixel. A signed map's bytes lie about ZERO: its colour says which
-// way, and its opacity how far from nothing.
-const ZERO = 128;
-function inks(colours, signed, floor) {
-  const found = new Uint8ClampedArray(256 * 4);
-  for (let v = 0; v < 256; v++) {
-    const strength = signed ? Math.min(1, Math.abs(v - ZERO) / (255 - ZERO)) : v / 255;
-    found.set([colours[v * 3], colours[v * 3 + 1], colours[v * 3 + 2], Math.round(255 * (floor + (1 - floor) * strength))], v * 4);
-  }
-  return new Uint32Array(found.buffer);
-}
-
 // Maps are pictures, which the browser draws as part of the page. Canvases would each be a layer of their own, put together anew
-// for every frame. A bitmap costs nothing to write: its headers (BITMAPV4HEADER), then four bytes a pixel, the top row first.
-const HEADERS = 124;
-function bitmap(width, height) {
-  const file = new ArrayBuffer(HEADERS + 4 * width * height);
-  const view = new DataView(file);
-  view.setUint16(0, 0x424d); // "BM"
-  view.setUint16(26, 1, true); // planes
-  view.setUint16(28, 32, true); // bits a pixel
-  const words = {
-    2: file.byteLength, 10: HEADERS, 14: 108, 18: width, 22: -height, 30: 3, 34: 4 * width * height, // 108 bytes of header; 3: masks
-    54: 0xff, 58: 0xff00, 62: 0xff0000, 66: 0xff000000, 70: 0x73524742, // red, green, blue, opacity; sRGB
-  };
-  for (const [at, value] of Object.entries(words)) view.setUint32(Number(at), value, true);
-  return { file, pixels: new Uint32Array(file, HEADERS) };
+// for every frame. They are PNGs with a byte a pixel, whose colours stand once in a palette and whose bytes are not compressed
+// (PNG, third edition, 2025; stored blocks: RFC 1951, 3.2.4; checksums: RFC 1950 and PNG, annex D).
+const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
+  return n;
+});
+const BLOCK = 65535; // bytes at most in a stored block
+
+class Png {
+  // Everything but the pixels and their checksums is the same for all maps of one size and palette, and is written once.
+  constructor(width, height, palette) {
+    this.width = width;
+    this.rows = height * (width + 1); // each begins with the number of its filter: 0, none
+    const blocks = Math.ceil(this.rows / BLOCK);
+    const data = 2 + 5 * blocks + this.rows + 4;
+    this.file = new Uint8Array(8 + 25 + (12 + 768) + (12 + 256) + (12 + data) + 12);
+    this.view = new DataView(this.file.buffer);
+    this.file.set([137, 80, 78, 71, 13, 10, 26, 10]);
+    let at = this.chunk(8, "IHDR", 13, (to) => {
+      this.view.setUint32(to, width);
+      this.view.setUint32(to + 4, height);
+      this.file.set([8, 3], to + 8); // bits a pixel, which is a colour's number
+    });
+    at = this.chunk(at, "PLTE", 768, (to) => palette.forEach(([red, green, blue], v) => this.file.set([red, green, blue], to + 3 * v)));
+    at = this.chunk(at, "tRNS", 256, (to) => palette.forEach(([, , , opacity], v) => { this.file[to + v] = opacity; }));
+    this.data = [at, data];
+    this.chunk(at, "IDAT", data, (to) => {
+      this.file.set([0x78, 1], to);
+      for (let block = 0, from = to + 2; block < blocks; block++, from += 5 + BLOCK) {
+        const size = Math.min(BLOCK, this.rows - block * BLOCK);
+        this.file[from] = block === blocks - 1 ? 1 : 0;
+        this.view.setUint16(from + 1, size, true);
+        this.view.setUint16(from + 3, ~size, true);
+      }
+    });
+    this.chunk(at + 12 + data, "IEND", 0, () => {});
+  }
+
+  chunk(at, type, size, write) {
+    this.view.setUint32(at, size);
+    for (let i = 0; i < 4; i++) this.file[at + 4 + i] = type.charCodeAt(i);
+    write(at + 8);
+    this.sum(at, size);
+    return at + 12 + size;
+  }
+
+  sum(at, size) {
+    const { file } = this;
+    let crc = -1;
+    for (let i = at + 4; i < at + 8 + size; i++) crc = CRC[(crc ^ file[i]) & 255] ^ (crc >>> 8);
+    this.view.setUint32(at + 8 + size, ~crc);
+  }
+
+  // Takes the numbers of the pixels' colours, row by row.
+  address(pixels) {
+    const { file, width, rows } = this;
+    const [at, size] = this.data;
+    let [to, left, from, one, two] = [at + 10, 0, 0, 1, 0];
+    for (let done = 0; done < rows; done++, left--) {
+      if (!left) [to, left] = [to + 5, BLOCK];
+      const byte = done % (width + 1) ? pixels[from++] : 0;
+      file[to++] = byte;
+      one += byte;
+      if (one >= 65521) one -= 65521;
+      two += one;
+      if (two >= 65521) two -= 65521;
+    }
+    this.view.setUint16(to, two);
+    this.view.setUint16(to + 2, one);
+    this.sum(at, size);
+    let text = "";
+    for (let i = 0; i < file.length; i += 8192) text += String.fromCharCode.apply(null, file.subarray(i, i + 8192));
+    return `data:image/png;base64,${btoa(text)}`;
+  }
 }
 
-function address(file) {
-  let text = "";
-  for (let at = 0; at < file.byteLength; at += 8192) text += String.fromCharCode(...new Uint8Array(file, at, Math.min(8192, file.byteLength - at)));
-  return `data:image/bmp;base64,${btoa(text)}`;
+// What each of a map's 256 values looks like. A signed map's bytes lie about ZERO: its colour says which way, and its opacity how
+// far from nothing.
+const ZERO = 128;
+class Ink {
+  constructor(colours, signed, floor) {
+    this.palette = Array.from({ length: 256 }, (_, v) => {
+      const strength = signed ? Math.min(1, Math.abs(v - ZERO) / (255 - ZERO)) : v / 255;
+      return [...colours.subarray(v * 3, v * 3 + 3), Math.round(255 * (floor + (1 - floor) * strength))];
+    });
+    this.files = new Map();
+  }
+
+  png(width, height) {
+    const size = `${width} ${height}`;
+    if (!this.files.has(size)) this.files.set(size, new Png(width, height, this.palette));
+    return this.files.get(size);
+  }
 }
 
 function paint(picture, map, inked) {
@@ -87,16 +148,16 @@ function paint(picture, map, inked) {
       for (let i = x * 4; i < x * 4 + 4; i++) sum += across.weight[i] * values[y * width + across.cell[i]];
       rows[at] = sum;
     }
-  const { file, pixels } = bitmap(w, h);
+  const pixels = new Uint8Array(w * h);
   for (let y = 0, at = 0; y < h; y++) {
     const [a, b, c, d] = down.weight.subarray(y * 4, y * 4 + 4);
     const [first, second, third, fourth] = down.cell.subarray(y * 4, y * 4 + 4).map((cell) => cell * w);
     for (let x = 0; x < w; x++, at++) {
       const sum = a * rows[first + x] + b * rows[second + x] + c * rows[third + x] + d * rows[fourth + x];
-      pixels[at] = ink[Math.min(255, Math.max(0, Math.round(sum)))];
+      pixels[at] = Math.min(255, Math.max(0, Math.round(sum)));
     }
   }
-  picture.src = address(file);
+  picture.src = ink.png(w, h).address(pixels);
 }
 
 // Paints the maps that can be seen or soon will be; the others when they come near, or are printed.
@@ -109,10 +170,10 @@ class Painter {
     this.waiting = new Map();
   }
 
-  begin(inked) {
+  begin(plain, signed, floor) {
     this.observer.disconnect();
     this.waiting.clear();
-    this.inked = inked;
+    this.inked ||= { plain: new Ink(plain, false, floor), signed: new Ink(signed, true, floor) };
   }
 
   // Tiles that show their map already are left alone. All places are read before anything is drawn.

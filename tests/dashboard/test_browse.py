@@ -19,7 +19,7 @@ from dashboard import facets
 from dashboard.components.gallery import Gallery, Group, Tile, View
 from dashboard.filter_fields import Scale
 from dashboard.ordering import number_text
-from dashboard.tiles import encoded_maps, outcome_texts, pictures
+from dashboard.tiles import encoded_maps, outcome_texts, pictures_of
 from tests.dashboard.conftest import OpenPage, texts
 from tests.seeding import rng
 from tests.synthetic import CLASSES, METHODS
@@ -191,7 +191,7 @@ def test_unlabelled_runs_have_no_error_rate(open_page: OpenPage) -> None:
 def test_tiles_carry_what_the_run_holds(catalog: Catalog) -> None:
     rows = queries.page(catalog, Filter((Is("correct", False),)), Sort("confidence", True), 0, 10).to_pylist()
     ids = tuple(row["sample_id"] for row in rows)
-    assert set(pictures(catalog, ids)) == set(ids)
+    assert set(pictures_of(catalog, rows)) == set(ids)
     maps = encoded_maps(catalog, ids, tuple(METHODS), "true")
     for row in rows:
         assert outcome_texts(CLASSES, row) == (CLASSES[row["label"]], f"→ {CLASSES[row['pred']]}")

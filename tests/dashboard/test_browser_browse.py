@@ -194,7 +194,7 @@ def test_maps_far_below_are_drawn_when_somebody_comes_near_or_prints(browser_pag
     assert any(pixels(page, shown[0]))
     assert not any(pixels(page, shown[-1]))
     page.locator(".tile").nth(shown[-1]).scroll_into_view_if_needed()
-    expect(maps.nth(shown[-1])).to_have_attribute("src", re.compile("^data:image/bmp"))
+    expect(maps.nth(shown[-1])).to_have_attribute("src", re.compile("^data:image/png"))
     assert any(pixels(page, shown[-1]))
     page.locator(".methods button").nth(1).click()
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
