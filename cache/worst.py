@@ -21,8 +21,8 @@ class WorstOfClass:
     Attributes:
         index: The class: an output of the model.
         wrong: How many mistakes it has in all.
-        rows: Its most confident ones, the surest first: sample_id, content, label, pred, correct and
-            confidence.
+        rows: Its most confident ones, the surest first: sample_id, content, label, pred, correct,
+            confidence, thumbnail_part and thumbnail_row.
     """
 
     index: int
@@ -50,7 +50,7 @@ def worst_of_each(
     found = catalog.select(
         f"{of} AS class, count(*) OVER (PARTITION BY {of}) AS wrong, row_number() OVER (PARTITION BY {of} "
         "ORDER BY s.confidence DESC NULLS LAST, s.sample_id) AS place, s.sample_id, s.content, s.label, s.pred, s.correct, "
-        "s.confidence",
+        "s.confidence, s.thumbnail_part, s.thumbnail_row",
         compiler,
         f"({where}) AND NOT s.correct",
         f"QUALIFY place <= {limit} ORDER BY wrong DESC, class, place",

@@ -60,6 +60,7 @@ def gallery_view(context: PageContext, number: int, size: int, pages: int) -> No
         gallery,
         similar=_find_similar,
         turns=(number > 1, number < pages),
+        page=number,
         turn=lambda step: _turn(number + step),
     )
     opened = gallery.mount("gallery", context.method)
@@ -104,7 +105,7 @@ def sections_view(context: PageContext, by: str, number: int) -> None:
     ]
     gallery = replace(
         flat, groups=groups, layout="row", similar=_find_similar,
-        more=lambda at: _narrow(context, by, found.shown, at),
+        more=lambda at: _narrow(context, by, found.shown, at), page=number,
     )  # fmt: skip
     opened = gallery.mount("gallery", context.method)
     selected_bar(context, gallery, rows, "gallery")

@@ -114,7 +114,10 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; padding: .3rem
 [class*="st-key-"] [data-testid="stButtonGroup"] > div:is([role="radiogroup"], [role="group"]) {{ margin: 0; padding: 0; overflow: visible; }}
 .stMainBlockContainer [data-testid="stHeading"]:has(h3) [data-testid="stMarkdownContainer"] {{ margin-bottom: -.45rem; }}
 .st-key-sample_header, .st-key-browse_heading, .st-key-overview_heading, .st-key-contact_heading {{ padding-right: 1.6rem; }}
-.st-key-pages {{ padding-top: .4rem; }}
+/* The way to other pages stays in sight, on the background that .streamlit/config.toml gives the page. */
+.stMain {{ scroll-padding-bottom: 4rem; }}
+[data-testid="stLayoutWrapper"]:has(> .st-key-pages) {{ position: sticky; bottom: 0; z-index: 4; }}
+.st-key-pages {{ padding: .4rem 0; background: light-dark(#FFFFFF, #11161C); border-top: 1px solid color-mix(in srgb, currentColor 9%, transparent); }}
 .gl-pill {{ display: inline-block; padding: .1rem .6rem; margin: 0 .35rem .35rem 0; border-radius: 999px; font-size: .84rem; unicode-bidi: isolate;
   background: color-mix(in srgb, {PALETTE.accent} 16%, transparent); overflow-wrap: anywhere; }}
 .gl-note {{ border-left: 3px solid color-mix(in srgb, {PALETTE.accent} 60%, transparent); padding: .1rem 0 .1rem .7rem; white-space: pre-wrap; overflow-wrap: anywhere;
@@ -122,7 +125,7 @@ h3 {{ font-size: 1.02rem !important; font-weight: 620 !important; padding: .3rem
 .st-key-activity p, [class*="st-key-review_"] [data-testid="stExpanderDetails"] p {{ font-size: .88rem; }}
 .st-key-activity .stHorizontalBlock, [data-testid="stExpanderDetails"] .stHorizontalBlock {{ flex-wrap: nowrap; }}
 .gl-note small {{ opacity: .62; }}
-.st-key-selected_bar {{ position: fixed; bottom: 1rem; left: calc(50% + 116px); transform: translateX(-50%); z-index: 5; width: fit-content !important; padding: .5rem 1rem; border-radius: 14px;
+.st-key-selected_bar {{ position: fixed; bottom: 4rem; left: calc(50% + 116px); transform: translateX(-50%); z-index: 5; width: fit-content !important; padding: .5rem 1rem; border-radius: 14px;
   background: Canvas; border: 1px solid color-mix(in srgb, currentColor 16%, transparent); box-shadow: 0 8px 30px rgba(0, 0, 0, .22); }}
 .gl-muted {{ opacity: .66; }}
 .gl-table {{ width: 100%; border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }}

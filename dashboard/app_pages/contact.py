@@ -59,7 +59,7 @@ def show() -> None:
     number = integer_param("page", 1, 1, pages)
     shown = found[(number - 1) * CLASSES : number * CLASSES]
     _choose(by, len(found), shown)
-    _sheet(context, shown, by)
+    _sheet(context, shown, by, number)
     _pages(number, pages, len(found))
     notices_of_run(context.manifest)
 
@@ -97,7 +97,7 @@ def _choose(by: By, classes: int, shown: list[WorstOfClass]) -> None:
 
 @st.fragment
 @told()
-def _sheet(context: PageContext, shown: list[WorstOfClass], by: By) -> None:
+def _sheet(context: PageContext, shown: list[WorstOfClass], by: By, number: int) -> None:
     classes = context.manifest.classes
     rows = [row for one in shown for row in one.rows]
     gallery = sample_gallery(context, rows)
@@ -129,7 +129,9 @@ def _sheet(context: PageContext, shown: list[WorstOfClass], by: By) -> None:
                 else f"{one.wrong:,} wrong",
             )
         )
-    opened = replace(gallery, groups=groups, layout="sheet").mount("contact_sheet", context.method)
+    opened = replace(gallery, groups=groups, layout="sheet", page=number).mount(
+        "contact_sheet", context.method
+    )
     if opened:
         open_page("sample", id=opened, filter=narrowed.get(opened, context.filter), sort=ORDER)
 

@@ -32,9 +32,11 @@ class Gallery extends Bar {
       Object.assign(this.view, data.view);
     }
     if (data.key !== this.shown) {
+      const another = this.data && data.page !== this.data.page && !this.turned; // from the keyboard, the focus leads there
       this.shown = data.key;
       this.data = data;
       this.fill();
+      if (another && this.root.getBoundingClientRect().top < 0) this.root.scrollIntoView({ block: "start" });
     } else {
       this.data = data;
     }

@@ -231,6 +231,7 @@ class Gallery:
         more: Called with the place of the group that somebody wants to see all of.
         turn: Called with 1 or -1 for the next page or the one before.
         turns: Whether there is a page before, and a next one.
+        page: Number of the page: the browser shows another one from its beginning.
     """
 
     groups: Sequence[Group]
@@ -251,6 +252,7 @@ class Gallery:
     more: Callable[[int], None] | None = None
     turn: Callable[[int], None] | None = None
     turns: tuple[bool, bool] = (False, False)
+    page: int = 1
 
     def data(self, view: View, serial: int) -> dict[str, Any]:
         """Return what the browser is sent."""
@@ -298,6 +300,7 @@ class Gallery:
             and {"tags": list(self.reviewing.tags), "refusal": self.reviewing.refusal},
             "similar": self.similar is not None,
             "turns": list(self.turns),
+            "page": self.page,
             "largest": self.largest,
             "usual": {"opacity": DEFAULT_OPACITY, "size": None if self.size else DEFAULT_SIZE},
             "serial": serial,

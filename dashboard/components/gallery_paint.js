@@ -43,7 +43,7 @@ const CRC = Uint32Array.from({ length: 256 }, (_, n) => {
   for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
   return n;
 });
-const BLOCK = 65535; // bytes at most in a stored block
+const BLOCK = 4096; // bytes of a stored block, of at most 65,535: few enough that a usual map has more than one
 
 class Png {
   // Everything but the pixels and their checksums is the same for all maps of one size and palette, and is written once.

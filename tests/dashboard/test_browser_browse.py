@@ -167,6 +167,26 @@ def test_turning_a_page_draws_the_gallery_alone(browser_page: Page, served: str)
     assert 0 < by_button < whole / 3
 
 
+def test_the_way_to_other_pages_stays_in_sight_and_they_begin_at_their_top(
+    browser_page: Page, served: str
+) -> None:
+    page = browser_page
+    browse(page, served, per_page="24", tile="300")
+    next_page = page.locator(".st-key-pages").get_by_role("button", name="Next page")
+    main = page.locator("[data-testid=stMain]")
+    assert main.evaluate("main => main.scrollHeight") > 2_000
+    for number, down in (("2", 0), ("3", 1_400)):
+        main.evaluate("(main, down) => { main.scrollTop = down; }", down)
+        box = next_page.bounding_box()
+        assert box
+        assert box["y"] + box["height"] <= 950
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        wait_for_param(page, "page", number)
+        settle(page)
+    top = page.locator(".tile").first.evaluate("tile => tile.getBoundingClientRect().top")
+    assert 0 < top < 200
+
+
 def test_tiles_are_selected_one_by_one_and_all_at_once(browser_page: Page, served: str) -> None:
     page = browser_page
     browse(page, served, per_page="24")

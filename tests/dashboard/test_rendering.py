@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dashboard import rendering
-from dashboard.components.gallery import encoded
+from dashboard.components.gallery import encoded, encoded_all
 from dashboard.originals import crop_place
 from tests.seeding import rng
 
@@ -101,6 +101,27 @@ def test_a_fine_maps_few_outliers_do_not_hide_the_rest() -> None:
     assert np.median(rendering.quantise_signed(-values, limit=56)) < 80  # type: ignore[arg-type]
     coarse = values[:14, :14]
     assert np.median(rendering.quantise(coarse)) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("shape", [(7, 9), (40, 30)])
+def test_several_maps_at_once_are_as_each_alone(shape: tuple[int, int], signed: bool) -> None:
+    maps = rng.normal(size=(8, *shape))
+    maps[1], maps[2], maps[3] = 0, -np.abs(maps[2]), 0.3
+    maps[4, 0, 0], maps[5, 1, 1], maps[6, 2, 2] = np.nan, np.inf, -np.inf
+    alone = rendering.quantise_signed if signed else rendering.quantise
+    found = rendering.quantise_all(maps, signed)
+    assert [one is None for one in found] == [
+        i in ((1, 4, 5, 6) if signed else (1, 2, 4, 5)) for i in range(8)
+    ]
+    for one, values in zip(found, maps, strict=True):
+        expected = alone(values)
+        assert (one is None) == (expected is None)
+        assert one is None or np.array_equal(one, expected)
+    assert rendering.quantise_all(np.zeros((2, 0, 3)), signed) == [None, None]
+    named = {str(i): values for i, values in enumerate(maps)} | {"other": maps[0, :3, :4]}
+    together = encoded_all(named, signed)
+    assert together == {name: encoded(values, signed) for name, values in named.items()}
 
 
 def test_the_signed_colours_grow_lighter_towards_zero_and_differ_for_colour_blind_people_too() -> None:
