@@ -13,13 +13,13 @@ if _ROOT not in sys.path:
 import streamlit as st  # noqa: E402
 
 from dashboard import notices, people, reviewing, saved_views, sidebar, styles, tour  # noqa: E402
-from dashboard.rendering import emblem  # noqa: E402
+from dashboard.rendering import emblem_png  # noqa: E402
 from dashboard.session import PAGES  # noqa: E402
 
 
 def main() -> None:
     """Draw the sidebar and the page that the URL names."""
-    st.set_page_config("Gazelake", page_icon=emblem(), layout="wide")
+    st.set_page_config("Gazelake", page_icon=emblem_png(), layout="wide")
     styles.apply()
     pages = {
         name: st.Page(

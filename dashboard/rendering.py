@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -188,6 +189,12 @@ def emblem(side: int = 64) -> Image.Image:
     inside = np.clip((0.5 - np.hypot(x, y)) * side, 0, 1)
     colours = np.where((gaze > 0.12)[..., None], COLOURS[np.rint(gaze * 255).astype(np.intp)], (11, 114, 133))
     return Image.fromarray(np.dstack([colours, np.rint(inside * 255)]).astype(np.uint8))
+
+
+@lru_cache(maxsize=1)
+def emblem_png() -> bytes:
+    """Return the dashboard's mark as a PNG: every run of a page names it."""
+    return _encode(emblem(), "PNG")
 
 
 def decode_image(data: bytes) -> Pixels | None:
