@@ -89,12 +89,16 @@ WAIT_CHANGED = (
   look();
 })"""
 )
-MIDDLE = """([selector, words]) => {
-  const found = [...document.querySelectorAll(selector)].find(one => !words || one.textContent.trim() === words);
-  const box = found.getBoundingClientRect();
-  return [box.x + box.width / 2, box.y + box.height / 2];
-}"""
-"""Where the first element of a kind, or the one with these words, lies in the window."""
+MIDDLE = """([selector, words]) => new Promise(done => {
+  const look = () => {
+    const found = [...document.querySelectorAll(selector)].find(one => !words || one.textContent.trim() === words);
+    if (!found) return setTimeout(look, 50);
+    const box = found.getBoundingClientRect();
+    done([box.x + box.width / 2, box.y + box.height / 2]);
+  };
+  look();
+})"""
+"""Where the first element of a kind, or the one with these words, lies in the window, once it is there."""
 SETTLED = """() => new Promise(done => {
   const still = () => document.querySelector('[data-testid=stApp][data-test-script-state=notRunning]');
   if (still()) return done();
