@@ -44,7 +44,8 @@ class Lookups(PartRows):
     def know(self, sample_ids: Sequence[str], positions: Sequence[int]) -> None:
         """Keep the positions of samples, so that they need not be looked up by their ids."""
         with self._lock:
-            for name, position in zip(sample_ids, positions, strict=True):
+            # Of more than are kept, the last.
+            for name, position in zip(sample_ids[-KEPT_IDS:], positions[-KEPT_IDS:], strict=True):
                 self._positions[name] = position
                 self._positions.move_to_end(name)
             while len(self._positions) > KEPT_IDS:
