@@ -41,7 +41,7 @@ class Lookups(PartRows):
     def source_table(self, source: Source) -> str:
         """Return the name of a source's table, which has a row a sample in their order."""
 
-    def know(self, sample_ids: Sequence[str], positions: Sequence[int]) -> None:
+    def _know(self, sample_ids: Sequence[str], positions: Sequence[int]) -> None:
         """Keep the positions of samples, so that they need not be looked up by their ids."""
         with self._lock:
             # Of more than are kept, the last.
@@ -57,7 +57,7 @@ class Lookups(PartRows):
             found = {name: self._positions[name] for name in sample_ids if name in self._positions}
         if missing := [name for name in dict.fromkeys(sample_ids) if name not in found]:
             looked_up = self._looked_up(missing)
-            self.know(list(looked_up), list(looked_up.values()))
+            self._know(list(looked_up), list(looked_up.values()))
             found |= looked_up
         return {name: found[name] for name in sample_ids if name in found}
 
@@ -114,6 +114,8 @@ class Lookups(PartRows):
             f"SELECT s.sample AS sample, {columns} FROM {SAMPLES_TABLE} AS s WHERE s.sample IN (SELECT unnest($positions))",
             {"positions": list(positions)},
         )
+        if "sample_id" in table.column_names:
+            self._know(table["sample_id"].to_pylist(), table["sample"].to_pylist())
         places = pc.index_in(pa.array(positions, pa.int64()), table["sample"].combine_chunks())
         return table.take(places)
 

@@ -169,8 +169,6 @@ def page(
     wanted = page_columns(catalog) if columns is None else columns
     places = chosen["sample"].to_pylist()
     rows = catalog.rows_by_position(places, ", ".join(f"s.{identifier(name)}" for name in wanted))
-    if "sample_id" in wanted:
-        catalog.know(rows["sample_id"].to_pylist(), places)
     rows = rows.drop_columns(["sample"])
     return rows.append_column("sort_value", chosen["sort_value"])
 
