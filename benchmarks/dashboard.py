@@ -67,11 +67,14 @@ WAIT_CHANGED = (
   let tiles = null;
   const page = new MutationObserver(() => { if (sentence || !tiles?.isConnected) look(); });
   const gallery = new MutationObserver(() => look());
+  // A gallery that is put in anew fills within its own root, of which the page hears nothing.
+  const again = setInterval(() => look(), 250);
   const late = setTimeout(() => end(() => failed(new Error('the gallery did not change'))), 60000);
   const end = (then) => {
     [page, gallery].forEach((one) => one.disconnect());
     tiles?.removeEventListener('load', look, true);
     clearTimeout(late);
+    clearInterval(again);
     then();
   };
   const look = () => {

@@ -39,13 +39,14 @@ def main() -> None:
     )
     if st.session_state[saved_views.PAGE] == "overview":
         saved_views.start_page("".join(st.query_params))
-    sidebar.draw(pages)
+    sidebar.draw(pages, with_links=page.url_path != PAGES["browse"].url_path)
     tour.draw(page.url_path)
     said = st.container()
     try:
         with notices.told():
             page.run()
     finally:
+        sidebar.missing_links()
         with said:
             reviewing.messages()
 

@@ -15,6 +15,7 @@ from dashboard.data import ask
 from dashboard.filter_fields import numbers
 from dashboard.likeness import likeness_param
 from dashboard.ordering import kept_params, percent_text, sort_of_url, value_text
+from dashboard.parts import is_behind
 from dashboard.review_selection import selected_bar, tagging
 from dashboard.session import (
     PageContext,
@@ -61,6 +62,7 @@ def gallery_view(context: PageContext, number: int, size: int, pages: int) -> No
         similar=_find_similar,
         turns=(number > 1, number < pages),
         page=number,
+        behind=is_behind(context.filter),
         turn=lambda step: _turn(number + step),
     )
     opened = gallery.mount("gallery", context.method)
@@ -105,7 +107,7 @@ def sections_view(context: PageContext, by: str, number: int) -> None:
     ]
     gallery = replace(
         flat, groups=groups, layout="row", similar=_find_similar,
-        more=lambda at: _narrow(context, by, found.shown, at), page=number,
+        more=lambda at: _narrow(context, by, found.shown, at), page=number, behind=is_behind(context.filter),
     )  # fmt: skip
     opened = gallery.mount("gallery", context.method)
     selected_bar(context, gallery, rows, "gallery")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cache import queries
@@ -33,6 +35,30 @@ def counts_of(context: PageContext, field: str) -> dict[Any, int] | None:
 def with_count(text: str, value: Any, counts: dict[Any, int] | None) -> str:
     """Write how many images have a value behind it; nothing where that is not known."""
     return text if counts is None else f"{text} ({counts.get(value, 0):,})"
+
+
+_COUNT = re.compile(r" \([\d,]+\)$")
+
+
+def meant(chosen: Iterable[Any], options: Iterable[Any], said: Callable[[Any], str]) -> list[Any]:
+    """Return which options somebody chose.
+
+    A browser names what is chosen by its words. If they bear the count of a moment ago, since another choice is under way,
+    Streamlit knows no such option and hands the words on.
+
+    Args:
+        chosen: What a widget's value holds.
+        options: The widget's options.
+        said: How an option is written.
+    """
+    known = list(options)
+    by_words = {_COUNT.sub("", said(option)): option for option in known}
+    found = [(one in known, one, _COUNT.sub("", str(one))) for one in chosen]
+    return [
+        one if is_known else by_words[words]
+        for is_known, one, words in found
+        if is_known or words in by_words
+    ]
 
 
 def _fields(context: PageContext) -> list[str]:

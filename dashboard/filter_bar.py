@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cache import queries
 from cache.fields import class_index, class_titles, sample_fields
 from cache.filter_text import clause
 from cache.filters import Filter, Is, OneOf, Range
 from dashboard.data import ask
-from dashboard.facets import counts_of, with_count
+from dashboard.facets import counts_of, meant, with_count
 from dashboard.field_help import field_help
 from dashboard.filter_fields import more_filters
 from dashboard.notices import empty_selection, plain
@@ -25,13 +27,44 @@ LONGEST_CHIP = 90
 OUTCOMES = {"Right": True, "Wrong": False}
 
 
-def filter_bar(context: PageContext, beside: Callable[[], None] | None = None) -> Filter:
-    """Draw the filter bar with the filter in words under it, and return the filter.
+@dataclass(frozen=True)
+class Bar:
+    """The filter bar without what shows a changed filter at once: a page that draws its selection by itself draws that too.
 
-    Args:
-        context: The page's context.
-        beside: Draws what can be done with the whole selection, at the end of the line that says what it is.
+    Attributes:
+        outcome: The place of right and wrong.
+        confidence: The place of the confidence.
+        words: The place of the filter in words.
     """
+
+    outcome: DeltaGenerator
+    confidence: DeltaGenerator
+    words: DeltaGenerator
+
+    def fill(self, context: PageContext, beside: Callable[[PageContext], None] | None = None) -> None:
+        """Draw the rest of the bar.
+
+        Args:
+            context: The page's context.
+            beside: Draws what can be done with the whole selection, at the end of the line that says what it is.
+        """
+        with self.outcome:
+            _outcome(context)
+        with self.confidence:
+            _confidence(context)
+        with self.words:
+            _chips(context)
+            _sentence(context, beside)
+
+
+def filter_bar(context: PageContext) -> Filter:
+    """Draw the filter bar with the filter in words under it, and return the filter."""
+    begin_filter_bar(context).fill(context)
+    return context.filter
+
+
+def begin_filter_bar(context: PageContext) -> Bar:
+    """Draw the filter bar except for what `Bar.fill` draws."""
     with st.container(key="filter_bar", gap="small"):
         label, predicted, outcome, confidence, reviews, more = st.columns(
             [2.1, 2.1, 1.5, 1.8, 1.3, 1.0], vertical_alignment="bottom", gap="small"
@@ -40,17 +73,11 @@ def filter_bar(context: PageContext, beside: Callable[[], None] | None = None) -
             _classes(context, "label", "Class")
         with predicted:
             _classes(context, "pred", "Predicted class")
-        with outcome:
-            _outcome(context)
-        with confidence:
-            _confidence(context)
         with reviews, st.popover("Reviews", icon=":material/rate_review:", width="stretch"):
             review_filters(context)
         with more, st.popover("More", icon=":material/tune:", width="stretch"):
             more_filters(context)
-        _chips(context)
-        _sentence(context, beside)
-    return context.filter
+        return Bar(outcome, confidence, st.container(key="filter_words", gap="small"))
 
 
 def filtered_maps(context: PageContext, title: str, purpose: str) -> Filter | None:
@@ -97,8 +124,13 @@ def _classes(context: PageContext, field: str, title: str) -> None:
     key = f"filter_{field}"
     st.session_state[key] = [index for index in options if index in chosen]
 
+    def said(index: int) -> str:
+        if index == UNLABELLED:
+            return with_count("unlabelled", None, counts)
+        return with_count(titles[index], index, counts)
+
     def change() -> None:
-        values = tuple(_value(classes, index) for index in st.session_state[key])
+        values = tuple(_value(classes, index) for index in meant(st.session_state[key], options, said))
         update_filter(field, OneOf(field, values) if values else None)
 
     st.multiselect(
@@ -106,11 +138,7 @@ def _classes(context: PageContext, field: str, title: str) -> None:
         options,
         key=key,
         on_change=change,
-        format_func=lambda index: (
-            with_count("unlabelled", None, counts)
-            if index == UNLABELLED
-            else with_count(titles[index], index, counts)
-        ),
+        format_func=said,
         placeholder="any",
         # Letters in order, anywhere, would find digits of the counts.
         filter_mode="contains",
@@ -174,14 +202,20 @@ def _chips(context: PageContext) -> None:
                 icon_position="right",
                 help="Drop this condition",
                 # Not by its subject, which several regions share.
-                on_click=set_filter,
+                on_click=_drop_to,
                 args=(Filter(tuple(c for i, c in enumerate(context.filter.conditions) if i != index)),),
             )
         if len(context.filter.conditions) > 1:
-            st.button("Clear all", key="chip_all", type="tertiary", on_click=set_filter, args=(Filter(),))
+            st.button("Clear all", key="chip_all", type="tertiary", on_click=_drop_to, args=(Filter(),))
 
 
-def _sentence(context: PageContext, beside: Callable[[], None] | None) -> None:
+def _drop_to(kept: Filter) -> None:
+    """Leave some of the filter only; all of the page is drawn, since its lists still show what was dropped."""
+    set_filter(kept)
+    st.rerun()
+
+
+def _sentence(context: PageContext, beside: Callable[[PageContext], None] | None) -> None:
     counts = ask(context.catalog, queries.count, context.filter)
     total = context.manifest.rows("samples")
     parts = [f"**{counts.n:,}** of {total:,} images"] if context.filter else [f"**{total:,}** images"]
@@ -196,4 +230,4 @@ def _sentence(context: PageContext, beside: Callable[[], None] | None) -> None:
         st.markdown(f"{said[:1].upper()}{said[1:]}{' · '.join(parts)}", width="content")
         if beside is not None:
             st.space("stretch")
-            beside()
+            beside(context)

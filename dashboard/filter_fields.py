@@ -16,7 +16,7 @@ from cache.filters import Is, OneOf, Range, Text
 from cache.schema import META_PREFIX, SAMPLE_FIELDS, Field
 from dashboard.components.chart import chart
 from dashboard.data import ask
-from dashboard.facets import MOST_VALUES, counts_of, is_large, with_count
+from dashboard.facets import MOST_VALUES, counts_of, is_large, meant, with_count
 from dashboard.field_help import field_help
 from dashboard.figures import look_of
 from dashboard.notices import plain
@@ -147,16 +147,17 @@ def _values(context: PageContext, name: str, title: str) -> None:
     key = f"filter_{name}"
     st.session_state[key] = chosen
 
-    def change() -> None:
-        values = tuple(st.session_state[key])
-        update_filter(name, OneOf(name, values) if values else None)
+    options = [*whole, *(value for value in chosen if value not in whole)]
 
     def said(value: Any) -> str:
         return with_count(
             "unknown" if value is None else str(value), value, whole if is_large(context) else counts
         )
 
-    options = [*whole, *(value for value in chosen if value not in whole)]
+    def change() -> None:
+        values = tuple(meant(st.session_state[key], options, said))
+        update_filter(name, OneOf(name, values) if values else None)
+
     st.multiselect(
         plain(title), options, key=key, on_change=change, format_func=said, placeholder="any",
         filter_mode="contains",
@@ -170,15 +171,18 @@ def _answer(context: PageContext, name: str, title: str) -> None:
     key = f"filter_{name}"
     st.session_state[key] = next(answer for answer, meant in ANSWERS.items() if meant is value)
 
-    def change() -> None:
-        meant = ANSWERS[st.session_state[key] or "any"]
-        update_filter(name, None if meant is ... else Is(name, meant))  # type: ignore[arg-type]
-
     unknown = counts is None or counts.get(None) or value is None
     answers = [answer for answer, meant in ANSWERS.items() if meant is not None or unknown]
+
+    def said(answer: str) -> str:
+        return answer if answer == "any" else with_count(answer, ANSWERS[answer], counts)
+
+    def change() -> None:
+        chosen = ANSWERS[next(iter(meant([st.session_state[key]], answers, said)), "any")]
+        update_filter(name, None if chosen is ... else Is(name, chosen))  # type: ignore[arg-type]
+
     st.segmented_control(
-        plain(title), answers, key=key, on_change=change, required=True,
-        format_func=lambda answer: answer if answer == "any" else with_count(answer, ANSWERS[answer], counts),
+        plain(title), answers, key=key, on_change=change, required=True, format_func=said,
     )  # fmt: skip
 
 

@@ -143,6 +143,7 @@ def name_input(key: str, label: str) -> None:
 
     def change() -> None:
         st.session_state[NAME] = " ".join(st.session_state[key].split())
+        st.rerun()  # the whole page, from within a fragment too: it asks for the name in several places
 
     st.text_input(
         label,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -10,6 +12,7 @@ from cache.errors import FilterError, ReviewError
 from cache.filters import Not, Reviewed
 from cache.review_condition import VERDICTS
 from cache.review_views import reviewers, tags, verdicts
+from dashboard.facets import meant
 from dashboard.notices import plain
 from dashboard.reviewing import asked
 from dashboard.session import PageContext, update_filter
@@ -40,6 +43,11 @@ def review_filters(context: PageContext) -> None:
 
     def change(of_state: bool = False) -> None:
         words = {aspect: st.session_state[f"{key}_{aspect}"] or None for aspect in _ASPECTS}
+        for aspect, counts in (("tag", tagged), ("verdict", judged)):
+            if words[aspect] is not None:
+                words[aspect] = next(
+                    iter(meant([words[aspect]], counts, partial(_said, counts))), words[aspect]
+                )
         asks = st.session_state[key]
         if asks is None and (of_state or not any(words.values())):
             update_filter(SUBJECT, None)
@@ -66,14 +74,15 @@ def review_filters(context: PageContext) -> None:
     )
 
 
+def _said(counts: Mapping[str, Any], value: str) -> str:
+    n = counts.get(value)
+    return value if n is None else f"{value} ({n:,})"
+
+
 def _choice(label: str, key: str, counts: dict[str, Any], chosen: str | None, change: Any) -> None:
     options = [*counts, *([chosen] if chosen is not None and chosen not in counts else [])]
 
-    def said(value: str) -> str:
-        n = counts.get(value)
-        return value if n is None else f"{value} ({n:,})"
-
     st.selectbox(
-        label, options, index=None, key=key, on_change=change, format_func=said, placeholder="any",
+        label, options, index=None, key=key, on_change=change, format_func=partial(_said, counts), placeholder="any",
         disabled=not options,
     )  # fmt: skip

@@ -63,9 +63,12 @@ def selected_bar(context: PageContext, gallery: Gallery, rows: Sequence[Row], ke
         undo_button(context, "selected_bar_undo")
 
 
-def review_all(context: PageContext, total: int) -> None:
-    """Draw the popover that reviews all images of the filter at once."""
+def review_all(context: PageContext) -> None:
+    """Draw the popover that reviews all images of the filter at once; nothing where it selects none."""
     filter_ = context.filter
+    total = ask(context.catalog, queries.count, filter_).n
+    if not total:
+        return
 
     def subjects() -> list[Subject]:
         return [Subject.sample(content) for content in ask(context.catalog, queries.contents, filter_)]

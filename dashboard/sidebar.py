@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import Page
 
 from cache.errors import GazelakeError
@@ -19,10 +21,25 @@ from dashboard.tour import help_buttons
 
 MENU = ("overview", "findings", "browse", "region", "methods", "reviews")
 _PICKER = "sidebar_run"
+_LINKS = "sidebar_links"
 
 
-def draw(pages: Mapping[str, Page]) -> None:
-    """Draw the sidebar; links keep the run, the filter and the method."""
+@dataclass
+class _Links:
+    """The links to the pages: where they stand, and whether this run of the script has drawn them."""
+
+    place: DeltaGenerator
+    pages: Mapping[str, Page]
+    drawn: bool = False
+
+
+def draw(pages: Mapping[str, Page], with_links: bool = True) -> None:
+    """Draw the sidebar.
+
+    Args:
+        pages: Every page by its name.
+        with_links: Whether the links are drawn at once; else the page calls `links`, within the fragment that changes what they keep.
+    """
     runs: Mapping[str, Location] = {}
     with suppress(GazelakeError):  # the page itself says what is wrong
         runs = data.list_runs()
@@ -30,12 +47,9 @@ def draw(pages: Mapping[str, Page]) -> None:
         choose_newest(runs)
     with st.sidebar:
         st.html('<div class="gl-brand"><span class="gl-mark"></span>Gazelake</div>')
-        with st.container(key="menu", gap="xxsmall"):
-            for name in MENU:
-                page = pages[name]
-                st.page_link(
-                    page, label=page.title, icon=page.icon, width="stretch", query_params=shared_params()
-                )
+        st.session_state[_LINKS] = _Links(st.container(key="menu", gap="xxsmall"), pages)
+        if with_links:
+            links()
         name = param("run")
         if len(runs) > 1 or (runs and name and name not in runs):
             st.session_state[_PICKER] = name if name in runs else None
@@ -56,6 +70,24 @@ def draw(pages: Mapping[str, Page]) -> None:
                 catalog = data.open_catalog(path)
                 _facts(catalog.manifest)
         help_buttons(catalog)
+
+
+def links() -> None:
+    """Draw the links to the pages, which keep the run, the filter and the method."""
+    menu: _Links = st.session_state[_LINKS]
+    menu.drawn = True
+    with menu.place:
+        for name in MENU:
+            page = menu.pages[name]
+            st.page_link(
+                page, label=page.title, icon=page.icon, width="stretch", query_params=shared_params()
+            )
+
+
+def missing_links() -> None:
+    """Draw the links where a page that draws them itself did not come to it."""
+    if not st.session_state[_LINKS].drawn:
+        links()
 
 
 _OF_ONE_RUN = (

@@ -19,13 +19,14 @@ from dashboard.browse_map import map_controls, map_view
 from dashboard.browse_table import columns_chooser, table_view
 from dashboard.data import ask
 from dashboard.field_help import field_help
-from dashboard.filter_bar import filter_bar, nothing_selected
+from dashboard.filter_bar import Bar, begin_filter_bar, nothing_selected
 from dashboard.filter_fields import numbers
 from dashboard.likeness import likeness_of_url
 from dashboard.notices import notices_of_run, told
 from dashboard.ordering import NAME_KEY, number_text, sort_of_url, sort_param, sort_titles
+from dashboard.parts import drawn_for, with_current_filter
 from dashboard.review_selection import review_all
-from dashboard.reviewing import drawn
+from dashboard.reviewing import drawn, follow, messages
 from dashboard.session import (
     TARGETS,
     PageContext,
@@ -36,6 +37,7 @@ from dashboard.session import (
     set_params,
 )
 from dashboard.share_panel import share_panel
+from dashboard.sidebar import links
 from dashboard.similar_header import similar_header
 
 PAGE_SIZES = (24, 48, 96, 192)
@@ -53,6 +55,7 @@ def show() -> None:
     """Draw the page."""
     context = page_context()
     drawn(context.catalog)
+    drawn_for(context.filter)
     view = param("view") if param("view") in VIEWS else "gallery"
     with st.container(horizontal=True, vertical_alignment="center", key="browse_heading"):
         st.title("Browse", width="content")
@@ -67,8 +70,12 @@ def show() -> None:
             open_page("contact", filter=context.filter)
         ordered = param("sort") or param("similar")
         share_panel(context, sort_of_url(context, numbers(context))[1] if ordered else None)
+    bar = begin_filter_bar(context)
     total = ask(context.catalog, queries.count, context.filter).n
-    filter_bar(context, beside=(lambda: review_all(context, total)) if total else None)
+    by_itself = view == "gallery" and bool(total)
+    if not by_itself:
+        links()
+        bar.fill(context, review_all)
     if not total:
         nothing_selected(context)
         return
@@ -76,30 +83,48 @@ def show() -> None:
     size = min(PAGE_SIZES, key=lambda offered: abs(offered - size))
     _order(context, size, view)
     similar_header(context)
-    by = grouping_of_url(context)
-    if view == "map":
+    if by_itself:
+        _selection(context, bar, size)
+    elif view == "map":
         map_view(context)
-    elif view == "gallery" and by is not None:
-        _grouped(context, by)
     else:
-        _paged(context, view, total, size)
+        _found(context, view, size)
     notices_of_run(context.manifest)
 
 
 @st.fragment
 @told()
+def _selection(context: PageContext, bar: Bar, size: int) -> None:
+    """Draw the gallery and what else shows another filter at once; the gallery asks for the rest of the page later."""
+    context = with_current_filter(context)
+    follow(context.catalog)
+    messages()
+    links()
+    bar.fill(context, review_all)
+    if not ask(context.catalog, queries.count, context.filter).n:
+        st.rerun()  # all of the page, which says so
+    _found(context, "gallery", size)
+
+
+@st.fragment
+@told()
+def _found(context: PageContext, view: str, size: int) -> None:
+    """Draw one page of what was found and the way to the others: turning it leaves the rest of Browse as it is."""
+    by = grouping_of_url(context)
+    if view == "gallery" and by is not None:
+        _grouped(context, by)
+    else:
+        _paged(context, view, ask(context.catalog, queries.count, context.filter).n, size)
+
+
 def _grouped(context: PageContext, by: str) -> None:
-    """Draw one page of the selection's groups and the way to the others, by themselves as `_paged`."""
     sections, pages = section_pages(context, by)
     number = page_of_url(pages)
     sections_view(context, by, number)
     _pages(number, pages, f"{number_text(sections)} groups")
 
 
-@st.fragment
-@told()
 def _paged(context: PageContext, view: str, total: int, size: int) -> None:
-    """Draw one page of the selection and the way to the others: turning it leaves the rest of Browse as it is."""
     pages = math.ceil(total / size)
     number = page_of_url(pages)
     if view == "table":

@@ -5,6 +5,8 @@ const instances = new WeakMap();
 const FOLLOW = "gazelake-view";
 const LATER = 1200; // milliseconds after something else was pressed until the server is told of the view
 const SETTLE = 300; // milliseconds without a change before the view stands in the address
+const PAUSE = 1500; // milliseconds without anything pressed until the rest of the page follows
+const UNDER_WAY = "[data-test-script-state]:not([data-test-script-state=notRunning])"; // Streamlit has been asked for something
 
 class Gallery extends Bar {
   constructor(root) {
@@ -15,7 +17,7 @@ class Gallery extends Bar {
     this.shown = null;
     this.tiles = [];
     this.focus = 0;
-    this.timer = null;
+    this.timer = this.rest = null;
     this.chosen = new Set();
     this.anchor = null;
     this.pending = this.asked = false;
@@ -42,6 +44,19 @@ class Gallery extends Bar {
     }
     this.apply(true);
     if (this.pending) this.writeAddress();
+    this.restLater();
+  }
+
+  // Of a page that shows another selection still, somebody who goes on pressing wants the gallery first. Never together with
+  // what was pressed: each request brings the address along, and of two under way the later would undo what the earlier wrote.
+  restLater() {
+    clearTimeout(this.rest);
+    if (!this.data?.behind) return;
+    this.rest = setTimeout(() => {
+      if (!this.root.isConnected || !this.data.behind) return;
+      if (document.querySelector(UNDER_WAY)) this.restLater();
+      else this.whole();
+    }, PAUSE);
   }
 
   fill() {
@@ -123,9 +138,9 @@ class Gallery extends Bar {
   watch() {
     const listeners = [
       [FOLLOW, (event) => { if (event.detail.from !== this) { Object.assign(this.view, event.detail.view); this.apply(false); } }],
-      ["pointerdown", (event) => { if (!event.composedPath().includes(this.bar)) this.tellLater(); }],
+      ["pointerdown", (event) => { this.restLater(); if (!event.composedPath().includes(this.bar)) this.tellLater(); }],
       ["beforeprint", () => this.painter.all()],
-      ["keydown", (event) => { if (event.key === "Enter" && !event.composedPath().includes(this.bar)) this.tellLater(); }],
+      ["keydown", (event) => { this.restLater(); if (event.key === "Enter" && !event.composedPath().includes(this.bar)) this.tellLater(); }],
     ];
     for (const [name, hear] of listeners) {
       const heard = (event) => (this.root.isConnected ? hear(event) : window.removeEventListener(name, heard, true));
@@ -183,5 +198,6 @@ export default function (component) {
     similar: (id) => setTriggerValue("similar", id),
     more: (at) => setTriggerValue("more", at),
     turnTo: (step) => setTriggerValue("turn", step),
+    whole: () => setTriggerValue("whole", true),
   });
 }

@@ -232,6 +232,8 @@ class Gallery:
         turn: Called with 1 or -1 for the next page or the one before.
         turns: Whether there is a page before, and a next one.
         page: Number of the page: the browser shows another one from its beginning.
+        behind: Whether the rest of the page shows another selection still: the browser asks for all of it when nothing has
+            been pressed for a moment.
     """
 
     groups: Sequence[Group]
@@ -253,6 +255,7 @@ class Gallery:
     turn: Callable[[int], None] | None = None
     turns: tuple[bool, bool] = (False, False)
     page: int = 1
+    behind: bool = False
 
     def data(self, view: View, serial: int) -> dict[str, Any]:
         """Return what the browser is sent."""
@@ -301,6 +304,7 @@ class Gallery:
             "similar": self.similar is not None,
             "turns": list(self.turns),
             "page": self.page,
+            "behind": self.behind,
             "largest": self.largest,
             "usual": {"opacity": DEFAULT_OPACITY, "size": None if self.size else DEFAULT_SIZE},
             "serial": serial,
@@ -350,9 +354,10 @@ class Gallery:
             on_similar_change=lambda: self._like(st.session_state[key].get("similar")),
             on_more_change=lambda: self._all(st.session_state[key].get("more")),
             on_turn_change=lambda: self._turn(st.session_state[key].get("turn")),
+            on_whole_change=_nothing,
         )
         # The address is another one now. Turning the page concerns those alone who draw the gallery, and they have read it anew.
-        if any(result.get(name) is not None for name in ("similar", "more")):
+        if any(result.get(name) is not None for name in ("similar", "more", "whole")):
             st.rerun()
         opened = result.get("open")
         return str(opened) if opened else None

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, WebSocket, expect
 
 from cache import queries
 from cache.catalog import Catalog
-from cache.filters import Filter, Is, OneOf
+from cache.filters import Filter, Is, OneOf, Text
 from cache.queries import Sort
 from cache.run import Run
 from tests.dashboard.conftest import PAGE_TIMEOUT, serve
@@ -387,3 +387,51 @@ def test_hostile_names_are_shown_as_text(browser_page: Page, tmp_path: Path) -> 
     finally:
         process.terminate()
         process.wait(20)
+
+
+def test_a_choice_shows_its_gallery_at_once_and_the_rest_of_the_page_after_a_pause(
+    browser_page: Page, served: str, catalog: Catalog
+) -> None:
+    label = catalog.classes[0]
+    of_class = Filter((OneOf("label", (label,)),))
+    wrong = of_class.with_(Is("correct", False))
+    n = {filter_: queries.count(catalog, filter_).n for filter_ in (of_class, wrong)}
+    browse(browser_page, served, filter=of_class.to_param())
+    chosen = browser_page.locator(".st-key-filter_label [data-tag]")
+    expect(chosen).to_contain_text(f"({n[of_class]:,})")
+    # Somebody who goes on pressing has the gallery first, and the links that keep the filter with it.
+    browser_page.evaluate("""() => { window.seen = []; new MutationObserver(() => window.seen.push([
+        document.querySelector('.st-key-sentence')?.innerText.split(' ')[0],
+        document.querySelector('.st-key-filter_label [data-tag]')?.innerText])
+      ).observe(document.body, {subtree: true, childList: true, characterData: true}); }""")
+    browser_page.locator(".st-key-filter_correct").get_by_role("radio", name="Wrong").click()
+    expect(browser_page.locator(".st-key-sentence")).to_contain_text(
+        f"Wrong predictions whose label is {label}"
+    )
+    expect(browser_page.locator(TILES)).to_have_count(n[wrong])
+    expect(browser_page.locator(".st-key-menu a", has_text="Methods")).to_have_attribute(
+        "href", re.compile("correct")
+    )
+    expect(chosen).to_contain_text(f"({n[wrong]:,})", timeout=PAGE_TIMEOUT)
+    seen = browser_page.evaluate("() => window.seen")
+    assert any(words == "Wrong" and f"({n[of_class]:,})" in tag for words, tag in seen)
+    settle(browser_page)
+    expect(browser_page.locator(TILES)).to_have_count(n[wrong])
+    # The next choice adds to this one, and taking it back goes through the whole page.
+    browser_page.locator(".st-key-chips").get_by_role("button", name="that are predicted wrong").click()
+    expect(chosen).to_contain_text(f"({n[of_class]:,})", timeout=PAGE_TIMEOUT)
+    expect(browser_page.locator(".st-key-filter_correct [aria-checked=true]")).to_have_count(0)
+
+
+def test_a_choice_that_nothing_meets_says_so_and_is_taken_back(
+    browser_page: Page, served: str, catalog: Catalog
+) -> None:
+    row = queries.page(catalog, WRONG, Sort("confidence", True), 0, 1).to_pylist()[0]
+    browse(browser_page, served, filter=Filter((Text("sample_id", row["sample_id"]),)).to_param())
+    outcome = browser_page.locator(".st-key-filter_correct")
+    outcome.get_by_role("radio", name="Right").click()
+    expect(browser_page.locator(".st-key-sentence")).to_contain_text("0 of", timeout=PAGE_TIMEOUT)
+    expect(browser_page.locator(TILES)).to_have_count(0, timeout=PAGE_TIMEOUT)
+    settle(browser_page)
+    outcome.get_by_role("radio", name="Wrong").click()
+    expect(browser_page.locator(TILES)).to_have_count(1, timeout=PAGE_TIMEOUT)
